@@ -1,0 +1,299 @@
+//! What a server should be. The host writes it, the worker works towards it.
+//!
+//! A spec is fully resolved: no template, no game definition and no secret's name is left in it, so
+//! that a worker can run its servers for ever without the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{GameId, Generation, Name, ServerId};
+
+/// What one may ask of a server; a subset of the [phases](crate::Phase) that one may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DesiredState {
+    Running,
+    Stopped,
+    Deleted,
+}
+
+/// How to bring about `Stopped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StopMode {
+    /// By the server's stop plan.
+    #[default]
+    Graceful,
+    /// At once: SIGKILL.
+    Kill,
+}
+
+/// One server as its worker should have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerSpec {
+    pub id: ServerId,
+    pub name: Name,
+    pub generation: Generation,
+    pub desired: DesiredState,
+    #[serde(default)]
+    pub stop_mode: StopMode,
+    /// +1 asks for a fresh instance; level-triggered, so a restart asked twice while the worker
+    /// was away is one restart.
+    #[serde(default)]
+    pub restart_seq: u64,
+    /// With `Deleted`: whether the server's data goes too.
+    #[serde(default)]
+    pub purge: bool,
+    pub run: RunSpec,
+}
+
+/// The part of a spec that an instance is made from: a running game keeps the one it started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunSpec {
+    pub game_id: GameId,
+    #[serde(default)]
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub ports: Vec<PortSpec>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub ready: ReadyRule,
+    #[serde(default)]
+    pub stop: Vec<StopRung>,
+    #[serde(default)]
+    pub query: Option<QuerySpec>,
+    #[serde(default)]
+    pub console: ConsoleKind,
+    #[serde(default)]
+    pub actions: BTreeMap<String, ActionSpec>,
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    #[serde(default)]
+    pub docker: DockerSpec,
+}
+
+/// A port of the game on its machine; inside a container the number is `container_port`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PortSpec {
+    pub name: String,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The number inside the container; the same as `port` where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Protocol {
+    Udp,
+    Tcp,
+}
+
+impl Protocol {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// Ceilings of one instance; `None` is the machine's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Limits {
+    /// Bytes of memory, swap included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// When a running server counts as Ready. With neither log nor query it is Ready once its ports
+/// are bound inside its own network namespace, or, without ports, once it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReadyRule {
+    /// A regular expression looked for in each line of the instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// Whether the server's [query](RunSpec::query) must answer, too.
+    pub query: bool,
+    /// How long it may take, in seconds; extended while the log grows.
+    pub within_seconds: u32,
+}
+
+impl Default for ReadyRule {
+    fn default() -> Self {
+        // Ten minutes: the slowest first start measured in the catalogue is a modded world's six.
+        Self { log: None, query: false, within_seconds: 600 }
+    }
+}
+
+/// One rung of the stop ladder; when the last has been waited for, SIGKILL follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StopRung {
+    #[serde(flatten)]
+    pub step: StopStep,
+    /// Seconds to wait for the game to end before the next rung.
+    pub wait_seconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StopStep {
+    /// A line typed into the game's console.
+    Console(String),
+    /// A signal by its short name: `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `KILL`.
+    Signal(String),
+}
+
+/// How to ask a running game about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QuerySpec {
+    /// A protocol's name: `quake3`, `valve`, `minecraft`, …
+    pub protocol: String,
+    /// The port on the machine.
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ConsoleKind {
+    /// The game reads no console; lines are refused.
+    None,
+    #[default]
+    Stdin,
+}
+
+/// A command that a game has prepared, with typed inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActionSpec {
+    pub label: String,
+    /// The console line, with `{{inputs.NAME}}` where an input goes.
+    pub console: String,
+    #[serde(default)]
+    pub inputs: BTreeMap<String, InputSpec>,
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// A value that a person gives, and what it must look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct InputSpec {
+    pub label: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: InputKind,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "scalar_text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub default: Option<String>,
+    pub required: bool,
+    /// Never shown in a list, a log or an event.
+    pub secret: bool,
+    /// Least value of a number, least length of a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<i64>,
+    /// Greatest value of a number, greatest length of a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<i64>,
+    /// A regular expression that the whole text must match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub options: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum InputKind {
+    #[default]
+    Text,
+    Integer,
+    Boolean,
+}
+
+/// What to do when the game ends though nobody asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RestartPolicy {
+    Always,
+    /// Start it again unless it ended with exit code 0.
+    #[default]
+    OnFailure,
+    Never,
+}
+
+/// What only Docker needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DockerSpec {
+    /// Where in the container the server's data directory appears.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Further paths in the container that keep their content, each below the server's directory.
+    pub mounts: Vec<String>,
+    /// `uid:gid` or a name in the image; the image's own where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    pub entrypoint: Vec<String>,
+    pub tty: bool,
+    /// Puts Docker's small init in front, for images whose program must not be process 1.
+    pub init: bool,
+    /// For an image of ours: the folder of its Dockerfile among those in the binary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+}
+
+/// Reads a default written as text, number or truth value; all are text to a game.
+fn scalar_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Scalar {
+        Text(String),
+        Integer(i64),
+        Truth(bool),
+    }
+    Ok(Option::<Scalar>::deserialize(deserializer)?.map(|scalar| match scalar {
+        Scalar::Text(text) => text,
+        Scalar::Integer(number) => number.to_string(),
+        Scalar::Truth(truth) => truth.to_string(),
+    }))
+}
+
+impl PortSpec {
+    /// The port's number as the game in its container sees it.
+    #[must_use]
+    pub fn inner_port(&self) -> u16 {
+        self.container_port.unwrap_or(self.port)
+    }
+}

@@ -1,0 +1,17 @@
+//! Bodies of requests and answers between people, host and workers.
+
+mod access;
+mod command;
+mod event;
+mod game;
+mod page;
+mod server;
+mod worker;
+
+pub use access::*;
+pub use command::*;
+pub use event::*;
+pub use game::*;
+pub use page::*;
+pub use server::*;
+pub use worker::*;
