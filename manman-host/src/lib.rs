@@ -1,1 +1,11 @@
+//! The control plane: what should be, who may ask for it, and where it runs.
 
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod domain;
+pub mod fleet;
+pub mod games;
+pub mod http;
+pub mod postgres;

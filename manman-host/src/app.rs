@@ -1,0 +1,64 @@
+//! What all parts of a running host share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use manman_common::{Timestamp, TokenId};
+use sqlx::PgPool;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::games::Catalogue;
+use crate::http::auth::Caller;
+
+pub type AppRef = Arc<App>;
+
+pub struct App {
+    pub db: PgPool,
+    pub config: Config,
+    /// This host's own identity; it lives in the database, so a host on another database is another.
+    pub host_id: Uuid,
+    pub started_at: Timestamp,
+    /// `embedded` or `external`, and the version of the server.
+    pub database: String,
+    pub games: Catalogue,
+    pub fleet: Arc<Fleet>,
+    /// Tokens as they are revoked: whoever holds a socket open for one closes it.
+    pub revoked: broadcast::Sender<TokenId>,
+    /// Callers by the hash of their secret, so that a beat costs no query.
+    pub callers: Mutex<HashMap<[u8; 32], Caller>>,
+    /// Where the host listens, once it does.
+    pub bound: OnceLock<Bound>,
+}
+
+/// The listeners' real addresses, and how a person on this machine reaches them.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub public: SocketAddr,
+    pub internal: SocketAddr,
+    pub public_url: String,
+    pub internal_url: String,
+    /// SHA-256 of the certificate in hex, where the public listener speaks TLS with our own one.
+    pub fingerprint: Option<String>,
+}
+
+impl App {
+    #[must_use]
+    pub fn new(db: PgPool, config: Config, host_id: Uuid, database: String, games: Catalogue) -> AppRef {
+        Arc::new(Self {
+            db,
+            config,
+            host_id,
+            started_at: crate::clock::now(),
+            database,
+            games,
+            fleet: Arc::new(Fleet::new()),
+            revoked: broadcast::channel(256).0,
+            callers: Mutex::default(),
+            bound: OnceLock::new(),
+        })
+    }
+}

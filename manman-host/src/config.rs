@@ -1,0 +1,81 @@
+//! How a host is to run: what flags, environment and file come to.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Seconds between two beats of a worker.
+pub const HEARTBEAT_SECONDS: u32 = 5;
+
+/// The one fixed port of manman: a home's machines look for the host there.
+pub const INTERNAL_PORT: u16 = 12000;
+pub const PUBLIC_PORT: u16 = 8080;
+
+/// A host's whole configuration. The database's URL holds a password: it is never printed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Front door: console, API, workers' join and link.
+    pub public: SocketAddr,
+    /// The same API, and what is for this machine alone.
+    pub internal: SocketAddr,
+    pub tls: Tls,
+    /// Where the host keeps its own files; without one it writes none.
+    pub data: Option<PathBuf>,
+    pub database: Database,
+    /// After its own start the host calls nobody stale for so long.
+    pub settle: Duration,
+    /// Without a beat for so long a worker is shown as unknown.
+    pub unknown_after: Duration,
+    /// Without a beat for so long the host attempts to kill it.
+    pub kill_after: Duration,
+    /// A server's own freshness, see POST /server/{id}/health.
+    pub server_unknown_after: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain HTTP, for loopback or a proxy in front.
+    Off,
+    /// A certificate of our own in the data directory, made where there is none.
+    Own,
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A private Postgres in the data directory.
+    Embedded {
+        pg_bin: Option<PathBuf>,
+    },
+    External {
+        url: String,
+    },
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded { pg_bin } => f.debug_struct("Embedded").field("pg_bin", pg_bin).finish(),
+            Self::External { .. } => f.write_str("External(<secret>)"),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public: SocketAddr::from((Ipv4Addr::LOCALHOST, PUBLIC_PORT)),
+            internal: SocketAddr::from((Ipv4Addr::LOCALHOST, INTERNAL_PORT)),
+            tls: Tls::Off,
+            data: None,
+            database: Database::Embedded { pg_bin: None },
+            settle: Duration::from_secs(90),
+            unknown_after: Duration::from_secs(15),
+            kill_after: Duration::from_secs(60),
+            server_unknown_after: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Pure rules: they are given all they need and touch nothing.

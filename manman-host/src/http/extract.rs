@@ -1,0 +1,111 @@
+//! What handlers take from a request, with answers that name the field at fault.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use manman_common::{Kind, Problem};
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// A body of JSON. An empty body is `null`'s equal where the type has a default: see [`JsonOrDefault`].
+pub struct Json<T>(pub T);
+
+/// The same, where no body at all is fine, too.
+pub struct JsonOrDefault<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        require_json(&request)?;
+        let body = body_of(request, state).await?;
+        parse(&body).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonOrDefault<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let declared = require_json(&request);
+        let body = body_of(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        declared?;
+        parse(&body).map(Self)
+    }
+}
+
+/// Curl says `application/x-www-form-urlencoded` of everything that it posts unless told otherwise;
+/// since no route of ours takes a form, and a page of another origin can not send what we refuse
+/// (JSON needs a preflight), only the type for JSON, or none, is taken.
+fn require_json(request: &Request) -> Result<(), ApiError> {
+    let Some(kind) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
+    let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if kind == "application/json" || kind.ends_with("+json") {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::UnsupportedMediaType, format!("the body is `{kind}`, and only JSON is read here"))
+        .hint("send the header `Content-Type: application/json`")
+        .into())
+}
+
+async fn body_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status().as_u16() {
+        413 => Problem::new(Kind::TooLarge, "the body is larger than 1 MiB").into(),
+        _ => Problem::new(Kind::Invalid, "the body could not be read to its end").into(),
+    })
+}
+
+/// Reads JSON, and says at which field it went wrong.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| field_problem(&error))?;
+    reader.end().map_err(|error| Problem::new(Kind::Invalid, format!("the body is not JSON: {error}")))?;
+    Ok(value)
+}
+
+fn field_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    let cause = error.inner();
+    if cause.is_syntax() || cause.is_eof() {
+        return Problem::new(Kind::Invalid, format!("the body is not JSON: {cause}")).into();
+    }
+    let path = error.path().to_string();
+    let problem = Problem::new(Kind::Invalid, without_position(&cause.to_string()));
+    if path == "." { problem.into() } else { problem.field(path).into() }
+}
+
+/// The place in the text says nothing to somebody who is told the field.
+fn without_position(message: &str) -> &str {
+    message.rfind(" at line ").map_or(message, |at| &message[..at])
+}
+
+/// The part of the address after `?`.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri)
+            .map_err(|rejection| Problem::new(Kind::Invalid, rejection.body_text().replace("Failed to deserialize query string: ", "")))?;
+        Ok(Self(query.0))
+    }
+}
+
+/// One named part of the path.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::new(Kind::NotFound, format!("the path is not understood: {}", rejection.body_text())))?;
+        Ok(Self(path.0))
+    }
+}

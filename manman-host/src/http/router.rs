@@ -1,0 +1,124 @@
+//! All routes in one list, and the layers around them.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse as _;
+use manman_common::{Kind, Problem};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::error::{ApiError, PROBLEM_JSON, problem_response};
+use crate::app::AppRef;
+use crate::clock;
+
+/// Longest body of a request, in bytes.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// The whole API with its description.
+pub fn api() -> OpenApiRouter<AppRef> {
+    OpenApiRouter::new()
+        .merge(super::server::routes())
+        .merge(super::command::routes())
+        .merge(super::log::routes())
+        .merge(super::worker::routes())
+        .merge(super::link::routes())
+        .merge(super::event::routes())
+        .merge(super::game::routes())
+        .merge(super::token::routes())
+        .merge(super::login::routes())
+        .merge(super::status::routes())
+        .merge(super::metrics::routes())
+}
+
+pub fn router(app: &AppRef) -> Router {
+    let (router, _openapi) = api().split_for_parts();
+    router
+        .fallback(async || ApiError::from(Problem::new(Kind::NotFound, "there is no such path")))
+        .method_not_allowed_fallback(async || ApiError::from(Problem::new(Kind::MethodNotAllowed, "this path does not take that method")))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), super::auth::authenticate))
+        .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
+        .layer(middleware::from_fn(finish))
+        .with_state(app.clone())
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The outermost layer: gives the request an id, logs what went wrong inside, and sees to it that
+/// every error leaves as problem+json, whoever made it.
+async fn finish(request: Request, next: Next) -> Response<Body> {
+    let id = clock::new_uuid().to_string();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let began = clock::instant();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        log_error(&error, &id, method.as_str(), &path);
+        let problem = Problem { instance: Some(id.clone()), ..*error.problem };
+        let headers = response.headers().clone();
+        response = problem_response(&problem);
+        keep_missing(response.headers_mut(), &headers);
+    } else if (status.is_client_error() || status.is_server_error()) && response.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON)
+    {
+        let problem = Problem { instance: Some(id.clone()), ..foreign(status) };
+        let headers = response.headers().clone();
+        response = problem_response(&problem);
+        keep_missing(response.headers_mut(), &headers);
+    }
+    tracing::debug!(request.id = %id, %method, path, status = response.status().as_u16(), elapsed_us = micros(began.elapsed()), "request answered");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Headers that the first answer had and its rewritten form lacks, such as `allow`.
+fn keep_missing(into: &mut axum::http::HeaderMap, from: &axum::http::HeaderMap) {
+    for (name, value) in from {
+        if *name != header::CONTENT_LENGTH && !into.contains_key(name) {
+            into.insert(name, value.clone());
+        }
+    }
+}
+
+/// An error that a library answered with.
+fn foreign(status: StatusCode) -> Problem {
+    let kind = match status.as_u16() {
+        401 => Kind::Unauthenticated,
+        403 => Kind::Forbidden,
+        404 => Kind::NotFound,
+        405 => Kind::MethodNotAllowed,
+        408 => Kind::Timeout,
+        409 => Kind::Conflict,
+        412 => Kind::PreconditionFailed,
+        413 => Kind::TooLarge,
+        415 => Kind::UnsupportedMediaType,
+        429 => Kind::TooManyRequests,
+        503 => Kind::Unavailable,
+        400..=499 => Kind::Invalid,
+        _ => Kind::Internal,
+    };
+    Problem::new(kind, status.canonical_reason().unwrap_or("refused").to_lowercase())
+}
+
+fn log_error(error: &ApiError, id: &str, method: &str, path: &str) {
+    let Some(cause) = &error.cause else { return };
+    let mut chain = cause.to_string();
+    let mut source = cause.source();
+    while let Some(error) = source {
+        chain.push_str(": ");
+        chain.push_str(&error.to_string());
+        source = error.source();
+    }
+    tracing::error!(request.id = id, method, path, status = error.problem.status, error = chain, "request failed");
+}
