@@ -1,0 +1,150 @@
+//! The command line of `manman-worker`: what was typed, and what it comes to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use manman_common::Name;
+use manman_common::client::Endpoint;
+
+use manman_worker::config::{Config, ConfigError, ConfigFile, DockerMode, PortRange, default_data_dir, parse_label};
+use manman_worker::identity::machine_name;
+
+/// Runs game servers on this machine for a manman host.
+#[derive(Debug, Parser)]
+#[command(name = "manman-worker", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the worker until it is told to stop; games go on without it
+    Run(RunArgs),
+    /// Show what the worker would do next, and do nothing
+    Plan {
+        #[command(flatten)]
+        worker: RunArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check what a worker needs of this machine
+    Doctor {
+        #[command(flatten)]
+        worker: RunArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The host to work for; `#sha256=FINGERPRINT` after an https URL pins its certificate
+    #[arg(long, env = "MANMAN_HOST", value_name = "URL")]
+    host: Option<String>,
+    /// Joins without a person's word; without it, someone accepts the worker on the host
+    #[arg(long, env = "MANMAN_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    join_token: Option<String>,
+    /// Where the worker keeps its database and its servers [default: ~/.local/share/manman/worker]
+    #[arg(long, env = "MANMAN_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The worker's name [default: the machine's]
+    #[arg(long, env = "MANMAN_WORKER_NAME", value_name = "NAME")]
+    name: Option<String>,
+    /// Where the worker's own API listens [default: 127.0.0.1:0]
+    #[arg(long, env = "MANMAN_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where others reach this machine and its games
+    #[arg(long, env = "MANMAN_ADVERTISE", value_name = "IP")]
+    advertise: Option<IpAddr>,
+    /// A second address of this machine, for friends outside
+    #[arg(long, env = "MANMAN_PUBLIC_ADDRESS", value_name = "IP")]
+    public_address: Option<IpAddr>,
+    /// Whether to run Docker games [default: auto]
+    #[arg(long, env = "MANMAN_DOCKER", value_name = "WHEN", value_enum)]
+    docker: Option<DockerMode>,
+    /// Ports that games may have, such as 27000-28000
+    #[arg(long, env = "MANMAN_PORT_RANGE", value_name = "FIRST-LAST")]
+    port_range: Option<PortRange>,
+    /// A label that people may choose workers by; may be given again
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// A TOML file with the same settings; flags and variables win over it
+    #[arg(long, env = "MANMAN_WORKER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResolveError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("`{0}` is not a name for a worker")]
+    Name(String, #[source] manman_common::name::NameError),
+    #[error(transparent)]
+    Host(#[from] manman_common::client::EndpointError),
+}
+
+impl RunArgs {
+    /// Flags over environment (which clap has merged) over file over defaults.
+    pub(crate) fn resolve(self) -> Result<Config, ResolveError> {
+        let file = self.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+        // A variable that is set and empty, as compose files have it, says nothing.
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let name = match said(self.name) {
+            Some(name) => Some(name.parse::<Name>().map_err(|source| ResolveError::Name(name, source))?),
+            None => file.name,
+        };
+        let data_dir = match self.data.filter(|data| !data.as_os_str().is_empty()).or(file.data) {
+            Some(data) => data,
+            None => default_data_dir(|variable| std::env::var_os(variable).map(PathBuf::from))?,
+        };
+        let mut config = Config::new(data_dir);
+        config.host = said(self.host).or(file.host).map(|host| host.parse::<Endpoint>()).transpose()?;
+        config.join_token = said(self.join_token).or(file.join_token);
+        config.name = name.unwrap_or_else(machine_name);
+        config.listen = self.listen.or(file.listen).unwrap_or(config.listen);
+        config.advertise = self.advertise.or(file.advertise);
+        config.public_address = self.public_address.or(file.public_address);
+        config.docker = self.docker.or(file.docker).unwrap_or_default();
+        config.port_range = self.port_range.or(file.port_range);
+        config.labels = file.labels;
+        config.labels.extend(self.labels);
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("worker.toml");
+        std::fs::write(&path, "name = 'filed'\nport-range = '1-2'\nhost = 'http://a:1'\n").expect("it is written");
+        let path = path.to_string_lossy().into_owned();
+        let cli = Cli::parse_from(["manman-worker", "run", "--config", &path, "--data", "/d", "--name", "typed", "--label", "a=b"]);
+        let Command::Run(args) = cli.command else { panic!("it is `run`") };
+        let config = args.resolve().expect("it is valid");
+        assert_eq!(config.name.as_str(), "typed");
+        assert_eq!(config.port_range.expect("of the file").bounds(), (1, 2));
+        assert_eq!(config.labels["a"], "b");
+        assert!(config.host.is_some());
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_refused() {
+        let cli = Cli::parse_from(["manman-worker", "run", "--data", "/d", "--name", "a/b"]);
+        let Command::Run(args) = cli.command else { panic!("it is `run`") };
+        assert!(matches!(args.resolve(), Err(ResolveError::Name(..))));
+    }
+}
