@@ -54,6 +54,8 @@ create table server (
     restart_seq        bigint not null default 0,
     purge              boolean not null default false,
     generation         bigint not null,
+    -- The generation in which "run" last changed: a game that runs from an older one is pending a restart.
+    run_generation     bigint not null,
     -- The worker's desired_revision at this server's last change: what a delta is made from.
     revision           bigint not null,
     -- ServerStatus as last reported; null until the worker's first word.

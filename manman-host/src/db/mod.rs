@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod host;
+pub mod server;
 pub mod token;
 
 use manman_common::Timestamp;
