@@ -8,4 +8,5 @@ pub mod domain;
 pub mod fleet;
 pub mod games;
 pub mod http;
+pub(crate) mod hub;
 pub mod postgres;

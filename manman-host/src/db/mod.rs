@@ -4,6 +4,7 @@ pub mod event;
 pub mod host;
 pub mod server;
 pub mod token;
+pub mod worker;
 
 use manman_common::Timestamp;
 use sqlx::migrate::Migrator;

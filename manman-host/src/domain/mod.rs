@@ -1,1 +1,3 @@
 //! Pure rules: they are given all they need and touch nothing.
+
+pub(crate) mod liveness;
