@@ -1,8 +1,30 @@
 //! The worker's judgement: a pure plan from what should be and what is to what to do next.
+//!
+//! One round goes `seen` (fold what the drivers found into the records) → [`plan`] → `begin` (note
+//! what is about to be done) → the shell commits and does it → `finish` (fold the outcome). Every
+//! function here is pure: no clock, no randomness, no IO, no order that differs from run to run.
+//! Nothing in a record says that a game runs; only an [`Observation`] does.
 
+mod backoff;
+mod happening;
+mod offer;
+mod plan;
+mod status;
+mod step;
+mod transition;
 mod world;
 
-pub use world::{Failure, Instance, InstanceRef, InstanceState, Observation, Record, Stopping, Tried, World};
+#[cfg(test)]
+mod sim;
+
+pub use backoff::{BACKOFF_MAX, TRIES_MAX, backoff};
+pub use happening::Happening;
+pub use offer::{LocalChange, Offer, change_here, offer, retry};
+pub use plan::{Plan, plan};
+pub use status::phase_before_first_look;
+pub use step::{Failing, FailureKind, Outcome, Step, StepKind};
+pub use transition::{Sign, begin, finish, seen, signal};
+pub use world::{Failure, Instance, InstanceRef, InstanceState, Mode, Observation, Origin, Record, Rest, Stopping, Tried, Trouble, World};
 
 /// Hash of the part of a spec that a running instance was made from.
 #[must_use]

@@ -2,22 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use manman_common::spec::StopMode;
 use manman_common::status::{Condition, ExitRecord};
-use manman_common::{Generation, InstanceId, ServerId, ServerSpec, Timestamp};
+use manman_common::{Generation, InstanceId, ServerId, ServerSpec, ServerStatus, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::StepKind;
 
 /// Everything that a plan is made from. Two equal worlds have equal plans.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'a> {
     pub now: Timestamp,
-    /// Cordoned: what runs goes on, nothing new starts.
-    pub frozen: bool,
+    pub mode: Mode,
     pub records: &'a BTreeMap<ServerId, Record>,
-    /// One entry per server that any driver could be asked about; a driver that could not look
-    /// makes [`Observation::Unknown`] of each of its servers.
+    /// What the drivers found. A server without an entry is not looked at in this round and keeps
+    /// its status; a driver that could not look makes [`Observation::Unknown`] of each of its servers.
     pub observed: &'a BTreeMap<ServerId, Observation>,
     /// Servers with a step under way.
-    pub in_flight: &'a BTreeSet<ServerId>,
+    pub in_flight: &'a BTreeMap<ServerId, StepKind>,
+    /// What each server's driver would have to install; a server without a driver has none.
+    pub install_keys: &'a BTreeMap<ServerId, String>,
+    /// The statuses of the round before: what a blind round goes on saying.
+    pub last: &'a BTreeMap<ServerId, ServerStatus>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Normal,
+    /// Cordoned: what runs goes on, stops go on, nothing new starts.
+    Frozen,
+    /// Everything is stopped, and nobody's wish is changed by it.
+    Draining,
 }
 
 /// "Could not look" is never "nothing there".
@@ -42,6 +58,16 @@ pub struct Instance {
     pub run_hash: u64,
 }
 
+impl Instance {
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match self.state {
+            InstanceState::Running { .. } => true,
+            InstanceState::Created | InstanceState::Exited(_) => false,
+        }
+    }
+}
+
 /// Where an instance is found. A stop names one, so a late stop can not hit its successor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,13 +87,31 @@ pub enum InstanceState {
     Exited(ExitRecord),
 }
 
-/// A server in SQLite: what the host asked for last, and what was tried. It never says that
-/// something runs: that is for the drivers to say.
+/// A server in SQLite: what was asked for last, and what was tried. It never says that something
+/// runs: that is for the drivers to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub spec: ServerSpec,
     #[serde(default)]
+    pub origin: Origin,
+    /// Hash of the spec as it was offered; the spec itself may have been [changed here](crate::change_here) since.
+    #[serde(default)]
+    pub offered_hash: u64,
+    /// A person at this machine changed the wish; the host's next generation overrides it.
+    #[serde(default)]
+    pub changed_here: bool,
+    #[serde(default)]
     pub tried: Tried,
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    #[default]
+    Host,
+    /// Created at this machine without the host: reported to it, never removed by it.
+    Here,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,34 +121,76 @@ pub struct Tried {
     pub installed: Option<String>,
     /// The last install that failed, and when it may be tried again.
     pub install_failure: Option<Failure>,
-    /// The instance that was met last, alive or not yet cleared away.
+    /// The id given to a start that has not been seen to run or end. The next try uses it again,
+    /// so an effect that comes late meets its own name and not a second instance.
+    pub starting: Option<InstanceId>,
+    /// The instance that was met last and has not been seen to end.
     pub instance: Option<InstanceId>,
     /// When that instance met its ready rule, and whether it still does.
     pub ready_at: Option<Timestamp>,
     pub unready: bool,
-    /// The instance whose stop has been asked for, and since when; a typed stop command counts.
-    pub stopping: Option<Stopping>,
-    /// The instances whose exit has been counted, so that one is never counted twice.
-    pub counted_exit: Option<InstanceId>,
+    /// Instances whose stop has been asked for; a typed stop command counts.
+    pub stopping: BTreeMap<InstanceId, Stopping>,
+    /// Instances on the machine whose end has been counted, so that none is counted twice.
+    pub counted: BTreeSet<InstanceId>,
+    /// Dead instances that could not be removed, and when to try again.
+    pub remove_after: BTreeMap<InstanceId, Timestamp>,
+    /// How the last instance ended.
     pub exit: Option<ExitRecord>,
-    /// Crashes in a row, and the earliest next start.
+    /// Failed starts and crashes in a row, and the earliest next start.
     pub crashes: u32,
     pub not_before: Option<Timestamp>,
+    /// Of those, how many without having been Ready.
+    pub never_ready: u32,
+    /// The last instance crashed: the next start is a restart.
+    pub crashed: bool,
     /// Starts after crashes since a person last asked for one.
     pub restarts: u32,
-    /// Given up at this generation and restart counter; a newer wish tries again.
+    /// Why the last start or run went wrong.
+    pub trouble: Option<Trouble>,
+    /// Ended, and by policy not started again until there is a newer wish.
+    pub rest: Option<Rest>,
+    /// Given up; a newer wish tries again.
     pub failed: Option<Failure>,
+    pub purged: bool,
+    pub purge_after: Option<Timestamp>,
+    /// The wish `deleted` is fulfilled; the record stays as a tombstone.
+    pub deleted: bool,
+    /// What the supervision says of the current instance.
     pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rest {
+    /// Ended by itself with exit code 0.
+    Completed,
+    /// A person typed its stop command.
+    Typed,
+    /// Crashed, and its policy is to leave it.
+    Crashed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The condition's type: `PortInUse`, `Start`, `Crash`.
+    pub kind: String,
+    pub reason: String,
+    #[serde(default)]
+    pub hint: Option<String>,
+    pub at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub generation: Generation,
+    /// The condition's type.
+    pub kind: String,
     pub reason: String,
     #[serde(default)]
     pub hint: Option<String>,
     pub at: Timestamp,
-    /// Whether the same again may do better; else only a new wish tries again.
+    /// When the same again may do better; without it only a new wish tries again.
     #[serde(default)]
     pub retry_at: Option<Timestamp>,
     #[serde(default)]
@@ -113,9 +199,21 @@ pub struct Failure {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopping {
-    pub instance: InstanceId,
     pub since: Timestamp,
+    pub mode: StopMode,
+    /// By a line in its console, not by a wish.
+    #[serde(default)]
+    pub typed: bool,
     /// The whole ladder has been climbed and something still lives.
     #[serde(default)]
     pub stuck: bool,
+    #[serde(default)]
+    pub attempts: u32,
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
+    /// What the stop said of the end, for an instance that vanishes before it is seen dead.
+    #[serde(default)]
+    pub exit: Option<ExitRecord>,
+    #[serde(default)]
+    pub error: Option<String>,
 }

@@ -1,0 +1,237 @@
+//! The only place that decides what to do.
+//!
+//! Invariants, held by the simulator: while a driver is blind nothing is done to its servers; a
+//! server has at most one step under way and at most one live instance; nothing starts inside a
+//! back-off; a running game is never touched because its spec changed; what no record mentions is
+//! never touched at all; each server alone has the same plan as among others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use manman_common::spec::StopMode;
+use manman_common::{DesiredState, ServerId, ServerStatus, Timestamp};
+
+use crate::status::{blind_status, orphan_status, status};
+use crate::transition::keeper;
+use crate::{Instance, Mode, Observation, Record, Step, StepKind, World};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// At most one per server, and none for a server with a step under way.
+    pub steps: Vec<Step>,
+    /// Servers whose step under way stands in the way of a newer wish.
+    pub cancel: BTreeSet<ServerId>,
+    /// One per server that was looked at.
+    pub statuses: BTreeMap<ServerId, ServerStatus>,
+    /// When to plan again though nothing has changed.
+    pub wake_at: Option<Timestamp>,
+}
+
+#[must_use]
+pub fn plan(world: World<'_>) -> Plan {
+    let mut plan = Plan::default();
+    for (server, observation) in world.observed {
+        let last = world.last.get(server);
+        match (world.records.get(server), observation) {
+            (Some(record), Observation::Known(instances)) => {
+                let sight = Sight::new(&world, *server, record, instances);
+                let decision = sight.decide();
+                let under_way = decision.step.as_ref().map(Step::kind);
+                let under_way = under_way.as_ref().or(sight.in_flight);
+                plan.statuses.insert(*server, status(&sight, under_way, last));
+                plan.steps.extend(decision.step);
+                if decision.cancel {
+                    plan.cancel.insert(*server);
+                }
+                plan.wake_at = earlier(plan.wake_at, decision.wake_at);
+            }
+            (Some(record), Observation::Unknown { reason }) => {
+                plan.statuses.insert(*server, blind_status(record, reason, last, world.now));
+            }
+            (None, Observation::Known(instances)) => {
+                if let Some(orphan) = instances.iter().filter(|instance| instance.is_live()).min_by_key(|instance| instance.id) {
+                    plan.statuses.insert(*server, orphan_status(orphan, last, world.now));
+                }
+            }
+            (None, Observation::Unknown { .. }) => {
+                plan.statuses.extend(last.map(|last| (*server, last.clone())));
+            }
+        }
+    }
+    plan
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+/// One server as the plan sees it.
+pub(crate) struct Sight<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) mode: Mode,
+    pub(crate) server: ServerId,
+    pub(crate) record: &'a Record,
+    /// The live instance that stays.
+    pub(crate) keeper: Option<&'a Instance>,
+    /// Further live instances, which go.
+    pub(crate) surplus: Vec<&'a Instance>,
+    pub(crate) dead: Vec<&'a Instance>,
+    pub(crate) in_flight: Option<&'a StepKind>,
+    install_key: Option<&'a String>,
+}
+
+#[derive(Default)]
+struct Decision {
+    step: Option<Step>,
+    wake_at: Option<Timestamp>,
+    cancel: bool,
+}
+
+impl Decision {
+    fn step(step: Step) -> Self {
+        Self { step: Some(step), ..Self::default() }
+    }
+
+    fn wait_until(moment: Timestamp) -> Self {
+        Self { wake_at: Some(moment), ..Self::default() }
+    }
+}
+
+impl<'a> Sight<'a> {
+    fn new(world: &World<'a>, server: ServerId, record: &'a Record, instances: &'a [Instance]) -> Self {
+        let mut sorted: Vec<&Instance> = instances.iter().collect();
+        sorted.sort_by_key(|instance| instance.id);
+        let keeper = keeper(record, &sorted);
+        let surplus = |instance: &&Instance| instance.is_live() && Some(instance.id) != keeper.map(|keeper| keeper.id);
+        Self {
+            now: world.now,
+            mode: world.mode,
+            server,
+            record,
+            keeper,
+            surplus: sorted.iter().copied().filter(surplus).collect(),
+            dead: sorted.iter().copied().filter(|instance| !instance.is_live()).collect(),
+            in_flight: world.in_flight.get(&server),
+            install_key: world.install_keys.get(&server),
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        if let Some(kind) = self.in_flight {
+            return Decision { cancel: self.stands_in_the_way(kind), ..Decision::default() };
+        }
+        if let Some(surplus) = self.surplus.first() {
+            return self.stop(surplus, StopMode::Graceful);
+        }
+        match self.keeper {
+            Some(keeper) => self.decide_live(keeper),
+            None => self.decide_dead(),
+        }
+    }
+
+    fn decide_live(&self, keeper: &Instance) -> Decision {
+        match (self.mode, self.record.spec.desired) {
+            (_, DesiredState::Stopped | DesiredState::Deleted) => self.stop(keeper, self.record.spec.stop_mode),
+            (Mode::Draining, DesiredState::Running) => self.stop(keeper, StopMode::Graceful),
+            (Mode::Normal, DesiredState::Running) if self.restart_is_due(keeper) => self.stop(keeper, StopMode::Graceful),
+            (Mode::Normal | Mode::Frozen, DesiredState::Running) => self.clear_away().unwrap_or_default(),
+        }
+    }
+
+    fn decide_dead(&self) -> Decision {
+        if let Some(removal) = self.clear_away() {
+            return removal;
+        }
+        match self.record.spec.desired {
+            DesiredState::Running | DesiredState::Stopped => {
+                if let Some(decision) = self.install() {
+                    return decision;
+                }
+                if self.record.spec.desired == DesiredState::Running { self.start() } else { Decision::default() }
+            }
+            DesiredState::Deleted => self.purge(),
+        }
+    }
+
+    /// A restart asked for while frozen waits: the game would not come back.
+    pub(crate) fn restart_is_due(&self, keeper: &Instance) -> bool {
+        keeper.restart_seq < self.record.spec.restart_seq
+    }
+
+    fn stop(&self, instance: &Instance, mode: StopMode) -> Decision {
+        let stopping = self.record.tried.stopping.get(&instance.id);
+        let harder = stopping.is_some_and(|stopping| stopping.mode == StopMode::Graceful && mode == StopMode::Kill);
+        match stopping.and_then(|stopping| stopping.retry_at) {
+            Some(retry_at) if retry_at > self.now && !harder => Decision::wait_until(retry_at),
+            Some(_) | None => Decision::step(Step::Stop { server: self.server, instance: instance.id, mode }),
+        }
+    }
+
+    /// Removes what is dead. One that can not be removed does not keep the next from starting.
+    fn clear_away(&self) -> Option<Decision> {
+        let due = |instance: &&&Instance| self.record.tried.remove_after.get(&instance.id).is_none_or(|after| *after <= self.now);
+        match self.dead.iter().find(due) {
+            Some(instance) => Some(Decision::step(Step::Remove { server: self.server, instance: instance.id })),
+            None if self.record.spec.desired == DesiredState::Deleted => {
+                let next = self.dead.iter().filter_map(|instance| self.record.tried.remove_after.get(&instance.id)).min();
+                next.map(|next| Decision::wait_until(*next))
+            }
+            None => None,
+        }
+    }
+
+    /// What has to be done before a start, if anything has.
+    fn install(&self) -> Option<Decision> {
+        let key = self.install_key.cloned().unwrap_or_default();
+        if self.record.tried.installed.as_ref() == Some(&key) {
+            return None;
+        }
+        if self.mode != Mode::Normal {
+            return Some(Decision::default());
+        }
+        Some(match &self.record.tried.install_failure {
+            Some(failure) => match failure.retry_at {
+                None => Decision::default(),
+                Some(retry_at) if retry_at > self.now => Decision::wait_until(retry_at),
+                Some(_) => Decision::step(Step::Install { server: self.server, key }),
+            },
+            None => Decision::step(Step::Install { server: self.server, key }),
+        })
+    }
+
+    fn start(&self) -> Decision {
+        let tried = &self.record.tried;
+        if self.mode != Mode::Normal || tried.failed.is_some() || tried.rest.is_some() {
+            return Decision::default();
+        }
+        match tried.not_before {
+            Some(not_before) if not_before > self.now => Decision::wait_until(not_before),
+            Some(_) | None => Decision::step(Step::Start { server: self.server }),
+        }
+    }
+
+    fn purge(&self) -> Decision {
+        if !self.record.spec.purge || self.record.tried.purged || self.record.tried.deleted {
+            return Decision::default();
+        }
+        match self.record.tried.purge_after {
+            Some(after) if after > self.now => Decision::wait_until(after),
+            Some(_) | None => Decision::step(Step::Purge { server: self.server }),
+        }
+    }
+
+    fn stands_in_the_way(&self, kind: &StepKind) -> bool {
+        let unwanted = self.record.spec.desired == DesiredState::Deleted || self.mode == Mode::Draining;
+        match kind {
+            StepKind::Install { key } => unwanted || self.install_key.is_some_and(|wanted| wanted != key),
+            // A person who kills does not wait for the ladder.
+            StepKind::Stop { mode: StopMode::Graceful, .. } => {
+                self.record.spec.desired != DesiredState::Running && self.record.spec.stop_mode == StopMode::Kill
+            }
+            // These are short, and half done is worse than done and undone.
+            StepKind::Stop { mode: StopMode::Kill, .. } | StepKind::Start | StepKind::Remove | StepKind::Purge => false,
+        }
+    }
+}

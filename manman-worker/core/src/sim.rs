@@ -1,0 +1,3 @@
+//! The simulator.
+
+pub(crate) mod fixtures;
