@@ -1,0 +1,184 @@
+//! A home: a data directory, and our programs running on it, on free ports of the loopback.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use manman_common::client::Client;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::container::{containers_of, docker};
+use crate::process::{Output, Program, binary, run};
+
+/// Time for Postgres, host and worker to come up on a busy machine.
+const UP: Duration = Duration::from_secs(90);
+
+/// A data directory with everything that `manman up` made in it.
+#[derive(Debug)]
+pub struct Home {
+    folder: TempDir,
+    pub up: Option<Program>,
+}
+
+/// A host of its own, without a worker.
+#[derive(Debug)]
+pub struct HostProcess {
+    pub program: Program,
+    pub url: String,
+}
+
+/// A worker of its own.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    pub program: Program,
+    pub data: PathBuf,
+    name: String,
+}
+
+impl Home {
+    /// An empty home; nothing runs.
+    pub fn empty() -> Result<Self> {
+        // Short, since a Unix socket's path has 107 bytes at most.
+        let folder = tempfile::Builder::new().prefix("manman-").tempdir()?;
+        Ok(Self { folder, up: None })
+    }
+
+    /// `manman up` in an empty home.
+    pub async fn up() -> Result<Self> {
+        Self::up_with(&[]).await
+    }
+
+    pub async fn up_with(arguments: &[&str]) -> Result<Self> {
+        let mut home = Self::empty()?;
+        home.start(arguments).await?;
+        Ok(home)
+    }
+
+    /// `manman up` again, on what is there.
+    pub async fn start(&mut self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(binary("manman")?);
+        command.args(["up", "--yes", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--data"]).arg(self.data()).args(arguments);
+        let mut up = Program::spawn("manman up", &mut command)?;
+        up.line("ready", UP).await?;
+        self.up = Some(up);
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn program(&mut self) -> Result<&mut Program> {
+        self.up.as_mut().context("`manman up` does not run")
+    }
+
+    /// The value of a key of context.toml.
+    pub fn context(&self, key: &str) -> Result<String> {
+        let path = self.data().join("context.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let value = text.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == key);
+        let (_, value) = value.ok_or_else(|| anyhow!("no `{key}` in {text:?}"))?;
+        Ok(value.trim().trim_matches('"').to_owned())
+    }
+
+    pub fn client(&self) -> Result<Client> {
+        Ok(Client::new(self.context("url")?.parse()?, Some(self.context("token")?))?)
+    }
+
+    /// `manman ARGS…` on this home.
+    pub async fn manman(&self, arguments: &[&str]) -> Result<Output> {
+        run(&binary("manman")?, |command| {
+            command.arg("--data").arg(self.data()).args(arguments);
+        })
+        .await
+    }
+
+    /// `manman ARGS… --json`, which is expected to succeed.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.manman(&[arguments, &["--json"]].concat()).await?.success()?;
+        serde_json::from_str(&text).with_context(|| format!("`manman {}` printed {text}", arguments.join(" ")))
+    }
+
+    /// A server that prints, bare, without ports: `printer ARGV…`.
+    pub async fn printer(&self, name: &str, argv: &[&str]) -> Result<Value> {
+        let body =
+            serde_json::json!({"game_id": "docker:manman-e2e/printer", "name": name, "start": {"argv": argv}, "restart": "on-failure"});
+        let client = self.client()?;
+        Ok(client.call(reqwest::Method::POST, "/server", Some(&body)).await?)
+    }
+
+    /// The host alone, as `manman-host run`.
+    pub async fn host(&self, arguments: &[&str]) -> Result<HostProcess> {
+        self.host_at("127.0.0.1:0", arguments).await
+    }
+
+    pub async fn host_at(&self, public: &str, arguments: &[&str]) -> Result<HostProcess> {
+        let mut command = Command::new(binary("manman-host")?);
+        command.args(["run", "--public", public, "--internal", "127.0.0.1:0", "--data"]).arg(self.data()).args(arguments);
+        let mut program = Program::spawn("manman-host", &mut command)?;
+        program.line("ready", UP).await?;
+        let url = self.context("url")?;
+        Ok(HostProcess { program, url })
+    }
+
+    /// A worker in a data directory of its own below the home, towards `host`.
+    pub async fn worker(&self, name: &str, host: &str, arguments: &[&str]) -> Result<WorkerProcess> {
+        WorkerProcess::start(&self.data().join("workers").join(name), name, host, arguments).await
+    }
+
+    /// The id of a worker, by its name.
+    pub async fn worker_id(&self, name: &str) -> Result<String> {
+        let worker = self.client()?.worker_show(name).await?;
+        Ok(worker.id.to_string())
+    }
+}
+
+impl WorkerProcess {
+    pub async fn start(data: &Path, name: &str, host: &str, arguments: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(data)?;
+        let mut command = Command::new(binary("manman-worker")?);
+        command.args(["run", "--host", host, "--name", name, "--data"]).arg(data).args(arguments);
+        let program = Program::spawn(&format!("worker {name}"), &mut command)?;
+        Ok(Self { program, data: data.to_owned(), name: name.to_owned() })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Removes what the home's servers have left in Docker: their containers, by the servers' own
+/// directories, which nobody else has.
+impl Drop for Home {
+    fn drop(&mut self) {
+        drop(self.up.take());
+        let data = self.data().to_owned();
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(remove_containers_below(&data))
+        });
+        if !matches!(cleaning.join(), Ok(Ok(()))) {
+            eprintln!("containers of a test have stayed behind");
+        }
+    }
+}
+
+async fn remove_containers_below(data: &Path) -> Result<()> {
+    let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", "label=manman.server"]).await?;
+    for id in ids.lines() {
+        let binds = docker(&["inspect", "--format", "{{range .HostConfig.Binds}}{{println .}}{{end}}", id]).await.unwrap_or_default();
+        if binds.lines().any(|bind| Path::new(bind).starts_with(data)) {
+            let _ = docker(&["rm", "-f", id]).await;
+        }
+    }
+    Ok(())
+}
+
+/// The containers of one server.
+pub async fn containers_of_server(server: &str) -> Result<Vec<crate::Container>> {
+    containers_of("manman.server", server).await
+}
