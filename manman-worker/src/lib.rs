@@ -4,3 +4,4 @@ pub mod reconcile;
 pub mod config;
 pub mod identity;
 pub mod machine;
+pub mod store;
