@@ -3,6 +3,8 @@
 //! Every method may be called again after a crash at any line of an earlier call, and may be
 //! dropped at any `.await`. `list` answers "could not look" as an error, never as an empty list.
 
+pub mod docker;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,0 +1,189 @@
+//! Games in Docker containers. Everything here is asked of the engine anew: the only memory is a
+//! cache of what can not change, so that a worker may die at any line.
+//!
+//! A worker looks at the containers that carry its own label and at no others. The engine is
+//! reached by its Unix socket alone: the servers' directories are bind mounts, so it has to be on
+//! this machine.
+
+mod base;
+mod build;
+mod create;
+mod engine;
+mod error;
+mod events;
+mod fields;
+mod follow;
+mod frames;
+mod image;
+mod observe;
+mod ports;
+mod purge;
+mod resume;
+mod start;
+mod stdin;
+mod stop;
+mod usage;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use manman_common::spec::{StopMode, StopRung};
+use manman_common::status::{ExitRecord, Usage};
+use manman_common::wire::DriverReport;
+use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec, SessionEpoch, WorkerId};
+use manman_worker_core::{Instance, InstanceRef};
+use tokio::sync::Notify;
+
+use super::{Driver, DriverError, OutputBatch, OutputCursor, ProgressSink, RungSink};
+
+/// How to reach the engine, and for whom.
+#[derive(Clone, Debug)]
+pub struct DockerConfig {
+    /// Whose containers these are; it never changes over the life of a data directory.
+    pub worker: WorkerId,
+    /// The directory that holds one directory per server.
+    pub servers_dir: PathBuf,
+    /// `DOCKER_HOST` where it is set, else the usual socket.
+    pub socket: PathBuf,
+}
+
+impl DockerConfig {
+    #[must_use]
+    pub fn new(worker: WorkerId, servers_dir: impl Into<PathBuf>) -> Self {
+        Self { worker, servers_dir: servers_dir.into(), socket: engine::default_socket() }
+    }
+}
+
+pub struct DockerDriver {
+    config: DockerConfig,
+    engine: engine::Engine,
+    session_epoch: AtomicU64,
+    changes: Arc<Notify>,
+    installs: image::Installs,
+    seen: observe::Seen,
+    consoles: stdin::Consoles,
+    samples: usage::Samples,
+    /// Ends the watch of the engine's events when the driver goes.
+    _events: events::Watch,
+}
+
+impl DockerDriver {
+    /// Begins to watch the engine's events; needs a running tokio. That the engine is away is no
+    /// error here: each call says so, and it is looked for again.
+    #[must_use]
+    pub fn new(config: DockerConfig) -> Self {
+        let engine = engine::Engine::new(config.socket.clone());
+        let changes = Arc::new(Notify::new());
+        let watch = events::Watch::start(engine.clone(), config.worker, Arc::clone(&changes));
+        Self {
+            config,
+            engine,
+            session_epoch: AtomicU64::new(0),
+            changes,
+            installs: image::Installs::default(),
+            seen: observe::Seen::default(),
+            consoles: stdin::Consoles::default(),
+            samples: usage::Samples::default(),
+            _events: watch,
+        }
+    }
+
+    /// The session that containers made from now on are labelled with.
+    pub fn set_session_epoch(&self, epoch: SessionEpoch) {
+        self.session_epoch.store(epoch.get(), Ordering::Relaxed);
+    }
+
+    fn server_dir(&self, server: ServerId) -> PathBuf {
+        self.config.servers_dir.join(server.to_string())
+    }
+}
+
+#[async_trait]
+impl Driver for DockerDriver {
+    fn method(&self) -> InstallMethod {
+        InstallMethod::Docker
+    }
+
+    async fn report(&self) -> DriverReport {
+        match self.engine.version().await {
+            Ok(version) => DriverReport { method: InstallMethod::Docker, ready: true, version: Some(version), problem: None },
+            Err(error) => {
+                let problem = match &error.hint {
+                    Some(hint) => format!("{}; {hint}", error::chain(&error)),
+                    None => error::chain(&error),
+                };
+                DriverReport { method: InstallMethod::Docker, ready: false, version: None, problem: Some(problem) }
+            }
+        }
+    }
+
+    fn changes(&self) -> Arc<Notify> {
+        Arc::clone(&self.changes)
+    }
+
+    async fn list(&self) -> Result<Vec<Instance>, DriverError> {
+        self.list_own().await
+    }
+
+    fn install_key(&self, spec: &ServerSpec) -> String {
+        image::install_key(spec)
+    }
+
+    async fn install(&self, spec: &ServerSpec, progress: ProgressSink) -> Result<(), DriverError> {
+        self.install_image(spec, &progress).await
+    }
+
+    async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
+        self.start_instance(spec, instance).await
+    }
+
+    async fn stop(&self, instance: &Instance, ladder: &[StopRung], mode: StopMode, rung: RungSink) -> Result<ExitRecord, DriverError> {
+        self.stop_instance(instance, ladder, mode, &rung).await
+    }
+
+    async fn remove(&self, instance: &Instance) -> Result<(), DriverError> {
+        self.remove_instance(instance).await
+    }
+
+    async fn purge(&self, server: ServerId) -> Result<(), DriverError> {
+        purge::purge(self.server_dir(server)).await
+    }
+
+    async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {
+        let container = container_of(instance)?;
+        self.consoles.write_line(&self.engine, container, line).await
+    }
+
+    async fn output(
+        &self,
+        instance: &Instance,
+        after: Option<OutputCursor>,
+    ) -> Result<BoxStream<'static, Result<OutputBatch, DriverError>>, DriverError> {
+        let container = container_of(instance)?;
+        follow::output(self.engine.clone(), container.to_owned(), after).await
+    }
+
+    async fn usage(&self, instance: &Instance) -> Result<Usage, DriverError> {
+        let container = container_of(instance)?;
+        self.samples.usage(&self.engine, container).await
+    }
+
+    async fn ports_bound(&self, instance: &Instance, spec: &ServerSpec) -> Result<bool, DriverError> {
+        let container = container_of(instance)?;
+        ports::bound(&self.engine, container, &spec.run.ports).await
+    }
+}
+
+fn container_of(instance: &Instance) -> Result<&str, DriverError> {
+    match &instance.reference {
+        InstanceRef::Container(id) => Ok(id),
+        InstanceRef::Process { pid, .. } => Err(error::refused(format!("process {pid} is no container"), None)),
+    }
+}

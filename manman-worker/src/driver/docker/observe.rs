@@ -1,0 +1,122 @@
+//! What runs, as the engine says.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bollard::models::{ContainerState, ContainerSummary, ContainerSummaryStateEnum as Summary};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use manman_common::Timestamp;
+use manman_common::status::ExitRecord;
+use manman_worker_core::{Instance, InstanceRef, InstanceState};
+
+use super::fields::{self, Fields};
+use super::{DockerDriver, error};
+use crate::driver::{DriverError, DriverErrorKind};
+
+/// Containers of ours are started once and never again, so that a state, once inspected, stays for
+/// as long as the engine's list names the same one: a list of fifty running games costs one request.
+#[derive(Default)]
+pub(super) struct Seen(Mutex<HashMap<String, InstanceState>>);
+
+impl Seen {
+    fn get(&self, container: &str) -> Option<InstanceState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned()
+    }
+
+    fn replace(&self, instances: &[Instance]) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clear();
+        for instance in instances {
+            if let InstanceRef::Container(id) = &instance.reference {
+                seen.insert(id.clone(), instance.state.clone());
+            }
+        }
+    }
+}
+
+impl DockerDriver {
+    pub(super) async fn list_own(&self) -> Result<Vec<Instance>, DriverError> {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&fields::own(self.config.worker)).build();
+        let listed = self.engine.docker().await?.list_containers(Some(options)).await;
+        let listed = listed.map_err(|source| error::retry("the Docker engine can not list this worker's containers", source))?;
+        let mut instances = Vec::with_capacity(listed.len());
+        for summary in listed {
+            let Some((id, fields)) = ours(&summary).filter(|(_, fields)| fields.worker == self.config.worker) else { continue };
+            match self.state(&id, summary.state).await {
+                Ok(state) => instances.push(instance(id, &fields, state)),
+                // Removed since the list was made.
+                Err(error) if error.kind == DriverErrorKind::Gone => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.seen.replace(&instances);
+        Ok(instances)
+    }
+
+    async fn state(&self, id: &str, listed: Option<Summary>) -> Result<InstanceState, DriverError> {
+        let known = self.seen.get(id).filter(|known| match known {
+            InstanceState::Created => listed == Some(Summary::CREATED),
+            InstanceState::Running { .. } => listed == Some(Summary::RUNNING),
+            InstanceState::Exited(_) => listed == Some(Summary::EXITED),
+        });
+        match known {
+            Some(state) => Ok(state),
+            None => Ok(read_state(&self.engine.inspect(id).await?.state.unwrap_or_default())),
+        }
+    }
+}
+
+fn ours(summary: &ContainerSummary) -> Option<(String, Fields)> {
+    Some((summary.id.clone()?, Fields::from_labels(summary.labels.as_ref()?)?))
+}
+
+pub(super) fn instance(id: String, fields: &Fields, state: InstanceState) -> Instance {
+    Instance {
+        server: fields.server,
+        id: fields.instance,
+        reference: InstanceRef::Container(id),
+        state,
+        generation: fields.generation,
+        restart_seq: fields.restart_seq,
+        run_hash: fields.run_hash,
+    }
+}
+
+pub(super) fn read_state(state: &ContainerState) -> InstanceState {
+    let started = moment(state.started_at.as_deref());
+    if state.running.unwrap_or(false) {
+        return InstanceState::Running { since: started.unwrap_or(Timestamp::EPOCH) };
+    }
+    // A container that never ran has neither moment; one whose start failed has no start.
+    if started.is_none() {
+        return InstanceState::Created;
+    }
+    InstanceState::Exited(exit_record(state))
+}
+
+pub(super) fn exit_record(state: &ContainerState) -> ExitRecord {
+    let code = state.exit_code.and_then(|code| i32::try_from(code).ok());
+    // Docker says 128 + n for a process that signal n ended.
+    let signal = code.and_then(|code| code.checked_sub(128)).filter(|signal| (1..=64).contains(signal));
+    let oom = state.oom_killed.unwrap_or(false);
+    let reason = if oom {
+        Some("out of memory".to_owned())
+    } else {
+        state.error.clone().filter(|error| !error.is_empty()).or_else(|| named_code(code))
+    };
+    ExitRecord { code: if signal.is_some() { None } else { code }, signal, oom, reason, at: moment(state.finished_at.as_deref()) }
+}
+
+/// What a shell or loader means by a code.
+fn named_code(code: Option<i32>) -> Option<String> {
+    match code? {
+        126 => Some("its program can not be executed".to_owned()),
+        127 => Some("its program or a library of it is missing".to_owned()),
+        _ => None,
+    }
+}
+
+/// The engine writes the year 1 for "never".
+fn moment(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse().ok().filter(|moment| *moment > Timestamp::EPOCH)
+}

@@ -1,0 +1,120 @@
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use manman_common::logs::{LINE_MAX, LogStream};
+use rand::Rng;
+
+use super::game::{Rig, spec, texts};
+use crate::driver::{Driver, OutputCursor, OutputLine};
+
+fn cursor(lines: &[OutputLine]) -> OutputCursor {
+    let of = |stream| {
+        let last = lines.iter().rev().find(|line| line.stream == stream)?;
+        let count = lines.iter().filter(|line| line.stream == stream && line.time == last.time).count();
+        Some((last.time.clone(), u32::try_from(count).expect("few")))
+    };
+    OutputCursor { stdout: of(LogStream::Stdout), stderr: of(LogStream::Stderr) }
+}
+
+#[tokio::test]
+async fn a_burst_cut_at_random_is_whole() {
+    const LINES: usize = 20_000;
+    let rig = Rig::new();
+    let instance = rig.start(&spec()).await;
+    rig.read_until(&instance, None, "up").await;
+    rig.driver.write_line(&instance, &format!("burst {LINES}")).await.expect("it takes a line");
+    let mut taken: Vec<OutputLine> = Vec::new();
+    let mut cuts = 0;
+    let read = async {
+        loop {
+            let mut output = rig.driver.output(&instance, Some(cursor(&taken))).await.expect("its log");
+            let until = taken.len() + rand::rng().random_range(1..1500);
+            while taken.len() < until {
+                // A batch is what was ready; the cut may be anywhere in it.
+                let batch = output.next().await.expect("it runs").expect("a batch");
+                let room = until - taken.len();
+                taken.extend(batch.lines.into_iter().take(room));
+                if texts(taken.last_chunk::<1>().map_or(&[], |last| last)).contains(&"burst over".to_owned()) {
+                    return;
+                }
+            }
+            cuts += 1;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), read).await.expect("it comes to its end");
+    assert!(cuts > 5, "{cuts}");
+    let of = |stream| texts(&taken.iter().filter(|line| line.stream == stream).cloned().collect::<Vec<_>>());
+    let out: Vec<_> = of(LogStream::Stdout).into_iter().filter(|text| text.starts_with("line ")).collect();
+    assert_eq!(out, (1..=LINES).map(|n| format!("line {n}")).collect::<Vec<_>>());
+    let err: Vec<_> = of(LogStream::Stderr).into_iter().filter(|text| text.starts_with("warn ")).collect();
+    let expected: Vec<_> = (1..=LINES).filter(|n| n % 7 == 0).map(|n| format!("warn {n}")).collect();
+    // The last of the other stream may still be under way when the end is seen.
+    assert!(expected.starts_with(&err) && err.len() + 200 > expected.len(), "{} of {}", err.len(), expected.len());
+    assert_eq!(of(LogStream::Manager), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_long_line_comes_in_parts_and_all_of_it() {
+    let rig = Rig::new();
+    let instance = rig.start(&spec()).await;
+    rig.driver.write_line(&instance, "long 100000").await.expect("it takes a line");
+    let lines = rig.read_until(&instance, None, "long over").await;
+    let parts: Vec<_> = lines.iter().filter(|line| line.text.starts_with(b"xxx")).collect();
+    assert!(parts.iter().all(|part| part.text.len() <= LINE_MAX));
+    assert_eq!(parts.iter().map(|part| part.text.len()).sum::<usize>(), 100_000);
+    // From within the parts, which share one time, nothing is lost or doubled either.
+    let at = lines.iter().position(|line| line.text.starts_with(b"xxx")).expect("a part") + 3;
+    let rest = rig.read_until(&instance, Some(cursor(&lines[..at])), "long over").await;
+    assert_eq!(texts(&rest), texts(&lines[at..]));
+}
+
+#[tokio::test]
+async fn the_log_of_a_dead_game_ends() {
+    let rig = Rig::new();
+    let instance = rig.start(&spec()).await;
+    rig.driver.write_line(&instance, "quit").await.expect("it takes a line");
+    let mut output = rig.driver.output(&instance, None).await.expect("its log");
+    let mut lines = Vec::new();
+    let read = async {
+        while let Some(batch) = output.next().await {
+            lines.extend(batch.expect("a batch").lines);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), read).await.expect("it ends");
+    assert_eq!(texts(&lines).iter().filter(|text| *text == "bye").count(), 1);
+    let again = rig.driver.output(&instance, Some(cursor(&lines))).await.expect("its log");
+    assert_eq!(again.collect::<Vec<_>>().await.len(), 0);
+    rig.driver.remove(&instance).await.expect("it is removed");
+    assert!(rig.driver.output(&instance, None).await.is_err());
+}
+
+/// `cargo nextest run --run-ignored only -p manman-worker read_back_rate`
+#[tokio::test]
+#[ignore = "a measurement of half a minute"]
+async fn read_back_rate() {
+    const LINES: usize = 1_000_000;
+    let rig = Rig::new();
+    let instance = rig.start(&spec()).await;
+    rig.driver.write_line(&instance, &format!("seq {LINES}")).await.expect("it takes a line");
+    rig.read_until(&instance, None, "seq over").await;
+    let id = super::super::container_of(&instance).expect("a container").to_owned();
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let mut output = rig.driver.output(&instance, None).await.expect("its log");
+        let mut lines = 0usize;
+        while lines < LINES + 3 {
+            lines += output.next().await.expect("it runs").expect("a batch").lines.len();
+        }
+        let ours = begun.elapsed();
+        let begun = Instant::now();
+        let script = format!("docker logs --follow --timestamps {id} 2>&1 | head -n {} | wc -l", LINES + 3);
+        let counted = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+        let raw = begun.elapsed();
+        eprintln!(
+            "ours {:.0} lines/s, docker logs --follow {:.0} lines/s ({})",
+            LINES as f64 / ours.as_secs_f64(),
+            LINES as f64 / raw.as_secs_f64(),
+            String::from_utf8_lossy(&counted.stdout).trim()
+        );
+    }
+}
