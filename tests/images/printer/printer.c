@@ -1,7 +1,7 @@
 /* A game that prints: what the tests need to count lines, feel back-pressure and see every exit.
  *
  * printer [RATE LINES]: prints LINES numbered lines at RATE a second, says how long that took, then
- * obeys its console: `print RATE LINES`, `burst LINES`, `quit`, `exit CODE`, `crash`, `hang`.
+ * obeys its console: `print RATE LINES`, `stamp RATE LINES`, `burst LINES`, `quit`, `exit CODE`, `crash`, `hang`.
  * Anything else is echoed with the moment (seconds since 1970) at which it came. */
 #include <signal.h>
 #include <stdio.h>
@@ -45,6 +45,15 @@ static void burst(long lines) {
     fflush(stdout);
 }
 
+/* Each line says when it was printed, so that a reader on this machine knows how old it is. */
+static void stamps(long rate, long lines) {
+    for (long done = 0; done < lines; done++) {
+        printf("stamp %.6f %09ld\n", now(CLOCK_REALTIME), done + 1);
+        fflush(stdout);
+        usleep(1000000 / rate);
+    }
+}
+
 static void on_signal(int signal) {
     printf("printer: caught signal %d\n", signal);
     fflush(stdout);
@@ -64,6 +73,7 @@ int main(int argc, char **argv) {
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         if (sscanf(line, "print %ld %ld", &rate, &lines) == 2) paced(rate, lines);
+        else if (sscanf(line, "stamp %ld %ld", &rate, &lines) == 2) stamps(rate, lines);
         else if (sscanf(line, "burst %ld", &lines) == 1) burst(lines);
         else if (!strcmp(line, "quit")) { puts("printer: bye"); return 0; }
         else if (sscanf(line, "exit %ld", &lines) == 1) { fflush(stdout); return (int)lines; }
