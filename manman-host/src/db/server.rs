@@ -6,16 +6,13 @@ mod list;
 use manman_common::spec::StopMode;
 use manman_common::wire::CreateServer;
 use manman_common::{
-    DesiredState, GameId, Generation, Name, Phase, Revision, RunSpec, ServerId, ServerSpec, ServerStatus, Timestamp, WorkerId, WorkerStatus,
+    DesiredState, GameId, Generation, Name, Phase, RunSpec, ServerId, ServerStatus, Timestamp, WorkerId, WorkerStatus,
 };
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-pub use change::{
-    NewServer, Stored, Wish, revision_bump, server_change, server_gone, server_insert, server_name_is_free, server_status_store,
-    worker_servers_gone,
-};
+pub use change::{NewServer, Wish, revision_bump, server_change, server_insert, server_name_is_free};
 pub use list::{ServerFilter, ServerKey, server_list};
 
 use super::{BadRow, moment};
@@ -145,77 +142,6 @@ pub async fn server_names_like(conn: &mut PgConnection, prefix: &str) -> sqlx::R
     )
     .fetch_all(conn)
     .await
-}
-
-struct SpecRow {
-    id: Uuid,
-    name: String,
-    generation: i64,
-    desired: String,
-    stop_mode: String,
-    restart_seq: i64,
-    purge: bool,
-    run: Json<RunSpec>,
-}
-
-impl TryFrom<SpecRow> for ServerSpec {
-    type Error = sqlx::Error;
-
-    fn try_from(row: SpecRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: ServerId::from_uuid(row.id),
-            name: row.name.parse().map_err(|error| BadRow::of("server", "name", error))?,
-            generation: row.generation.try_into().map_err(|error| BadRow::of("server", "generation", error))?,
-            desired: desired_of(&row.desired)?,
-            stop_mode: stop_mode_of(&row.stop_mode)?,
-            restart_seq: u64::try_from(row.restart_seq).map_err(|error| BadRow::of("server", "restart_seq", error))?,
-            purge: row.purge,
-            run: row.run.0,
-        })
-    }
-}
-
-/// What this worker should have: every server that is not gone, tombstones that it has not yet
-/// carried out included.
-pub async fn server_specs(conn: &mut PgConnection, worker: WorkerId) -> sqlx::Result<Vec<ServerSpec>> {
-    let rows = sqlx::query_as!(
-        SpecRow,
-        r#"select id, name, generation, desired, stop_mode, restart_seq, purge, run as "run: Json<RunSpec>"
-           from server where worker_id = $1 and gone_at is null order by id"#,
-        worker.as_uuid()
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(ServerSpec::try_from).collect()
-}
-
-/// What has changed for this worker after that revision.
-pub async fn server_specs_since(conn: &mut PgConnection, worker: WorkerId, after: Revision) -> sqlx::Result<Vec<ServerSpec>> {
-    let rows = sqlx::query_as!(
-        SpecRow,
-        r#"select id, name, generation, desired, stop_mode, restart_seq, purge, run as "run: Json<RunSpec>"
-           from server where worker_id = $1 and gone_at is null and revision > $2 order by revision"#,
-        worker.as_uuid(),
-        i64::from(after)
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(ServerSpec::try_from).collect()
-}
-
-/// Named ones of this worker's; those of another worker are not among the answer.
-pub async fn server_specs_of(conn: &mut PgConnection, worker: WorkerId, ids: &[ServerId]) -> sqlx::Result<Vec<ServerSpec>> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
-    let rows = sqlx::query_as!(
-        SpecRow,
-        r#"select id, name, generation, desired, stop_mode, restart_seq, purge, run as "run: Json<RunSpec>"
-           from server where worker_id = $1 and gone_at is null and id = any($2) order by id"#,
-        worker.as_uuid(),
-        &ids
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(ServerSpec::try_from).collect()
 }
 
 pub(crate) fn desired_of(text: &str) -> sqlx::Result<DesiredState> {

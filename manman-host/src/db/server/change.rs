@@ -1,9 +1,8 @@
-//! Changes of a wish, each with a new generation and a new revision of its worker, and the storing
-//! of what workers report.
+//! Changes of a wish, each with a new generation and a new revision of its worker.
 
 use manman_common::spec::{PortSpec, StopMode};
 use manman_common::wire::CreateServer;
-use manman_common::{DesiredState, GameId, Generation, Name, Phase, Revision, RunSpec, ServerId, ServerStatus, Timestamp, WorkerId};
+use manman_common::{DesiredState, GameId, Generation, Name, Revision, RunSpec, ServerId, Timestamp, WorkerId};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
@@ -124,73 +123,4 @@ pub async fn server_change(
     .execute(conn)
     .await?;
     Ok((changed.rows_affected() == 1).then_some(next))
-}
-
-/// What came of a worker's word on a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// No such server of this worker: unknown, another's, or gone already.
-    NotIts,
-    /// An older word than the one that is there.
-    Older,
-    Unchanged,
-    Changed,
-    /// Its tombstone is carried out: ports are free, the row is history.
-    Gone,
-}
-
-/// Stores what a worker says of one of its own servers. Once a server that was to be deleted is
-/// reported [`Phase::Deleted`], its ports are freed and it is gone.
-pub async fn server_status_store(conn: &mut PgConnection, worker: WorkerId, status: &ServerStatus, now: Timestamp) -> sqlx::Result<Stored> {
-    let row = sqlx::query!(
-        r#"select desired, generation, status as "status: Json<ServerStatus>" from server
-           where id = $1 and worker_id = $2 and gone_at is null for update"#,
-        status.id.as_uuid(),
-        worker.as_uuid()
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    let Some(row) = row else { return Ok(Stored::NotIts) };
-    if row.status.as_ref().is_some_and(|stored| stored.generation > status.generation) {
-        return Ok(Stored::Older);
-    }
-    let unchanged = row.status.as_ref().is_some_and(|stored| stored.0 == *status);
-    if unchanged && status.phase != Phase::Deleted {
-        return Ok(Stored::Unchanged);
-    }
-    sqlx::query!("update server set status = $2, status_at = $3 where id = $1", status.id.as_uuid(), Json(status) as _, now.to_chrono())
-        .execute(&mut *conn)
-        .await?;
-    if row.desired == "deleted" && status.phase == Phase::Deleted {
-        server_gone(conn, status.id, now).await?;
-        return Ok(Stored::Gone);
-    }
-    Ok(Stored::Changed)
-}
-
-/// Turns a server into a mere tombstone and frees its ports: nothing of it runs any more.
-pub async fn server_gone(conn: &mut PgConnection, id: ServerId, now: Timestamp) -> sqlx::Result<()> {
-    sqlx::query!("delete from server_port where server_id = $1", id.as_uuid()).execute(&mut *conn).await?;
-    sqlx::query!(
-        "update server set gone_at = $2, deleted_at = coalesce(deleted_at, $2), desired = 'deleted' where id = $1 and gone_at is null",
-        id.as_uuid(),
-        now.to_chrono()
-    )
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
-/// For a worker that is itself deleted: nobody will ever report on its servers again.
-pub async fn worker_servers_gone(conn: &mut PgConnection, worker: WorkerId, now: Timestamp) -> sqlx::Result<Vec<ServerId>> {
-    sqlx::query!("delete from server_port where worker_id = $1", worker.as_uuid()).execute(&mut *conn).await?;
-    let ids = sqlx::query_scalar!(
-        "update server set gone_at = $2, deleted_at = coalesce(deleted_at, $2), desired = 'deleted'
-         where worker_id = $1 and gone_at is null returning id",
-        worker.as_uuid(),
-        now.to_chrono()
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(ids.into_iter().map(ServerId::from_uuid).collect())
 }
