@@ -151,19 +151,43 @@ impl WorkerProcess {
     }
 }
 
-/// Removes what the home's servers have left in Docker: their containers, by the servers' own
-/// directories, which nobody else has.
+/// Ends what runs, and removes what it has left elsewhere: the containers of its servers, found by
+/// the servers' own directories, and a cluster that Postgres' own account could not have had here.
 impl Drop for Home {
     fn drop(&mut self) {
-        drop(self.up.take());
+        if let Some(mut up) = self.up.take() {
+            up.end();
+        }
         let data = self.data().to_owned();
         let cleaning = std::thread::spawn(move || {
+            remove_cluster(&data)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(remove_containers_below(&data))
         });
-        if !matches!(cleaning.join(), Ok(Ok(()))) {
-            eprintln!("containers of a test have stayed behind");
+        match cleaning.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("something of a test has stayed behind: {error:#}"),
+            Err(_) => eprintln!("cleaning up after a test panicked"),
         }
+    }
+}
+
+fn remove_cluster(data: &Path) -> Result<()> {
+    let Ok(record) = std::fs::read_to_string(data.join("postgres.toml")) else { return Ok(()) };
+    let home = record.lines().find_map(|line| line.strip_prefix("home = ")).map(|home| PathBuf::from(home.trim_matches('"')));
+    match home {
+        Some(home) if home.starts_with("/var/lib/manman") => {
+            // Postgres ends with its host, a moment after a SIGKILL.
+            let pid_file = home.join("data/postmaster.pid");
+            for _ in 0..200 {
+                if !pid_file.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            std::fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))
+        }
+        _ => Ok(()),
     }
 }
 

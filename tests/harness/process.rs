@@ -104,6 +104,19 @@ impl Program {
         self.ended(Duration::from_secs(10)).await.map(drop)
     }
 
+    /// SIGTERM, and SIGKILL if it has not ended ten seconds later; for where nobody can await.
+    pub fn end(&mut self) {
+        let _ = self.signal(Signal::CONT);
+        let _ = self.signal(Signal::TERM);
+        for _ in 0..200 {
+            if !self.is_running() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.signal(Signal::KILL);
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
