@@ -1,6 +1,7 @@
 //! The control plane: what should be, who may ask for it, and where it runs.
 
 pub mod app;
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod db;

@@ -1,0 +1,29 @@
+//! What the host does by itself. Tasks take no input but the state itself, may be repeated at any
+//! time, and end with the host.
+
+mod events;
+mod liveness;
+mod store;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::AppRef;
+
+/// Remembers what the tables say and starts all tasks. To be called before the host listens: a
+/// beat must find its worker.
+pub async fn start(app: &AppRef, shutdown: &CancellationToken) -> sqlx::Result<TaskTracker> {
+    app.fleet.load(app).await?;
+    let newest = events::newest(app).await?;
+    let tasks = TaskTracker::new();
+    tasks.spawn(until(shutdown.clone(), liveness::run(app.clone())));
+    tasks.spawn(until(shutdown.clone(), events::run(app.clone(), newest)));
+    tasks.spawn(store::run(app.clone(), shutdown.clone()));
+    tasks.close();
+    Ok(tasks)
+}
+
+async fn until(shutdown: CancellationToken, task: impl Future<Output = ()>) {
+    // Each task waits between passes only; a pass that is cut off is repeated by the next host.
+    shutdown.run_until_cancelled(task).await;
+}

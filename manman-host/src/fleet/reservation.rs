@@ -1,0 +1,86 @@
+//! Ids handed out to machines that want to register; each is good for a minute.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use manman_common::{Name, WorkerId};
+
+use crate::clock;
+
+const RESERVED_FOR: Duration = Duration::from_secs(60);
+
+/// More machines than this do not join a home within a minute.
+const RESERVATIONS_MAX: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Reservations {
+    by_id: HashMap<WorkerId, Reserved>,
+}
+
+#[derive(Debug)]
+struct Reserved {
+    name: Option<Name>,
+    peer: IpAddr,
+    until: Instant,
+}
+
+impl Reservations {
+    /// An id for this name, the same one if the same machine asks again; `None` where too many ask.
+    pub(crate) fn reserve(&mut self, name: Option<&Name>, peer: IpAddr) -> Option<WorkerId> {
+        let now = clock::instant();
+        self.by_id.retain(|_, reserved| reserved.until > now);
+        let until = now + RESERVED_FOR;
+        let again = self.by_id.iter_mut().find(|(_, reserved)| name.is_some() && reserved.name.as_ref() == name && reserved.peer == peer);
+        if let Some((id, reserved)) = again {
+            reserved.until = until;
+            return Some(*id);
+        }
+        if self.by_id.len() >= RESERVATIONS_MAX {
+            return None;
+        }
+        let id = clock::new_worker_id();
+        self.by_id.insert(id, Reserved { name: name.cloned(), peer, until });
+        Some(id)
+    }
+
+    /// Whether the id is reserved; it is not any more afterwards.
+    pub(crate) fn redeem(&mut self, id: WorkerId) -> bool {
+        self.by_id.remove(&id).is_some_and(|reserved| reserved.until > clock::instant())
+    }
+
+    /// A registration that failed for another reason may be tried again.
+    pub(crate) fn give_back(&mut self, id: WorkerId, peer: IpAddr) {
+        self.by_id.insert(id, Reserved { name: None, peer, until: clock::instant() + RESERVED_FOR });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 7));
+
+    #[test]
+    fn an_id_is_reserved_by_name_and_redeemed_once() {
+        let mut reservations = Reservations::default();
+        let name: Name = "attic".parse().expect("a name");
+        let id = reservations.reserve(Some(&name), PEER).expect("there is room");
+        assert_eq!(reservations.reserve(Some(&name), PEER), Some(id));
+        assert_ne!(reservations.reserve(Some(&name), IpAddr::V4(Ipv4Addr::LOCALHOST)), Some(id), "another machine has the same name");
+        assert_ne!(reservations.reserve(None, PEER), reservations.reserve(None, PEER));
+        assert!(reservations.redeem(id));
+        assert!(!reservations.redeem(id));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut reservations = Reservations::default();
+        for _ in 0..RESERVATIONS_MAX {
+            assert!(reservations.reserve(None, PEER).is_some());
+        }
+        assert!(reservations.reserve(None, PEER).is_none());
+    }
+}
