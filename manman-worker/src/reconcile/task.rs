@@ -1,0 +1,538 @@
+//! The select loop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use manman_common::{InstallMethod, InstanceId, Revision, ServerId, Timestamp};
+use manman_worker_core::{Happening, Mode, Observation, Outcome, Record, Sign, Step, StepKind, World, begin, finish, plan, seen, signal};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
+
+use super::clock::LoopClock;
+use super::execute::{Aside, Job, execute};
+use super::handle::{Answer, REQUESTS_MAX, ReconcileHandle, Request};
+use super::observe::{Look, look, observations};
+use super::publish::Publisher;
+use super::signals::{Observed, Signal, SignalReceiver, Supervision, Watched};
+use crate::driver::Driver;
+use crate::store::{Commit, NewEvent, Store, StoreError};
+
+/// Between two looks that nothing asks for.
+const SCAN_EVERY: Duration = Duration::from_secs(30);
+/// Before a commit that failed is tried again.
+const COMMIT_AGAIN: Duration = Duration::from_secs(3);
+/// Words of steps under way; progress beyond that is dropped.
+const ASIDES_MAX: usize = 256;
+/// Signals folded before their result is shown: one publication for a burst.
+const SIGNALS_AT_ONCE: usize = 256;
+/// Events that may wait for a disk that takes none; steps wait with them, so there are few.
+const EVENTS_WAITING_MAX: usize = 10_000;
+
+/// What the loop is made of.
+pub struct Parts {
+    pub store: Store,
+    pub drivers: Vec<Arc<dyn Driver>>,
+    pub supervision: Arc<dyn Supervision>,
+    /// The receiving end of what the supervision was given.
+    pub signals: SignalReceiver,
+    pub clock: LoopClock,
+}
+
+pub struct Reconciler {
+    pub(super) store: Store,
+    pub(super) drivers: Arc<BTreeMap<InstallMethod, Arc<dyn Driver>>>,
+    supervision: Arc<dyn Supervision>,
+    clock: LoopClock,
+    pub(super) mode: Mode,
+    pub(super) records: BTreeMap<ServerId, Record>,
+    pub(super) revision: Revision,
+    pub(super) publisher: Publisher,
+    /// What each server's driver found last.
+    pub(super) observed: BTreeMap<ServerId, Observation>,
+    pub(super) in_flight: BTreeMap<ServerId, StepKind>,
+    steps: JoinSet<(Step, Outcome)>,
+    running: BTreeMap<ServerId, (AbortHandle, Step)>,
+    looks: JoinSet<Look>,
+    /// Looks under way, and whether another is due when they end.
+    looking: BTreeMap<InstallMethod, bool>,
+    /// Counts what the loop does, so that a look can be told to be older than a step's end.
+    tick: u64,
+    touched: BTreeMap<ServerId, u64>,
+    /// Servers seen by this process before.
+    known: BTreeSet<ServerId>,
+    watched: BTreeMap<InstanceId, (ServerId, InstallMethod)>,
+    wake_at: BTreeMap<InstallMethod, Timestamp>,
+    /// Changed in memory and not yet on the disk.
+    pub(super) dirty: BTreeSet<ServerId>,
+    events: Vec<NewEvent>,
+    commit_again: bool,
+    asides: mpsc::Sender<Aside>,
+    draining: Vec<(bool, Answer<()>)>,
+    pub(super) ending: bool,
+}
+
+impl Reconciler {
+    /// Loads what is stored and starts the loop. It ends with the last handle; aborting its task
+    /// at any point is what a SIGKILL is, and harms nothing.
+    pub async fn spawn(parts: Parts) -> Result<(ReconcileHandle, JoinHandle<()>), StoreError> {
+        let Parts { store, drivers, supervision, signals, clock } = parts;
+        let loaded = store.load().await?;
+        for row in &loaded.unreadable {
+            tracing::error!(row, "a row of the worker's database could not be read and is left alone");
+        }
+        let drivers: Arc<BTreeMap<_, _>> = Arc::new(drivers.into_iter().map(|driver| (driver.method(), driver)).collect());
+        let (asides, aside_receiver) = mpsc::channel(ASIDES_MAX);
+        let (requests, request_receiver) = mpsc::channel(REQUESTS_MAX);
+        let publisher = Publisher::new(loaded.statuses);
+        let handle = ReconcileHandle { requests, statuses: publisher.subscribe(), drivers: drivers.clone() };
+        let reconciler = Self {
+            store,
+            drivers,
+            supervision,
+            clock,
+            mode: if loaded.meta.frozen { Mode::Frozen } else { Mode::Normal },
+            records: loaded.records,
+            revision: loaded.meta.observed_revision,
+            publisher,
+            observed: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            steps: JoinSet::new(),
+            running: BTreeMap::new(),
+            looks: JoinSet::new(),
+            looking: BTreeMap::new(),
+            tick: 0,
+            touched: BTreeMap::new(),
+            known: BTreeSet::new(),
+            watched: BTreeMap::new(),
+            wake_at: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            events: Vec::new(),
+            commit_again: false,
+            asides,
+            draining: Vec::new(),
+            ending: false,
+        };
+        let task = tokio::spawn(reconciler.run(request_receiver, signals, aside_receiver));
+        Ok((handle, task))
+    }
+
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut signals: SignalReceiver, mut asides: mpsc::Receiver<Aside>) {
+        let (changed, mut changes) = mpsc::channel::<InstallMethod>(16);
+        let mut forwarders = JoinSet::new();
+        for (method, driver) in self.drivers.iter() {
+            let (notify, changed, method) = (driver.changes(), changed.clone(), *method);
+            forwarders.spawn(async move {
+                loop {
+                    notify.notified().await;
+                    if changed.send(method).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut scan = tokio::time::interval(SCAN_EVERY);
+        scan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut burst = Vec::with_capacity(SIGNALS_AT_ONCE);
+        let mut signals_open = true;
+        loop {
+            let nap = self.nap();
+            // Every arm is cancel safe per docs: channels, JoinSets, interval and sleep.
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => return,
+                },
+                count = signals.recv_many(&mut burst, SIGNALS_AT_ONCE), if signals_open => {
+                    signals_open = count > 0;
+                    self.fold_signals(&mut burst).await;
+                }
+                Some(aside) = asides.recv() => self.fold_aside(aside),
+                Some(ended) = self.steps.join_next_with_id(), if !self.steps.is_empty() => self.step_ended(ended).await,
+                Some(looked) = self.looks.join_next(), if !self.looks.is_empty() => match looked {
+                    Ok(look) => self.round(look).await,
+                    Err(error) => {
+                        tracing::error!(error = %error, "a look at the machine broke off");
+                        self.looking.clear();
+                    }
+                },
+                Some(method) = changes.recv() => self.look(method),
+                _ = scan.tick() => self.look_everywhere(),
+                () = tokio::time::sleep(nap) => self.wake_up().await,
+            }
+            self.answer_drains();
+        }
+    }
+
+    /// Until the plan wants to be made again; the scan bounds it anyway.
+    fn nap(&self) -> Duration {
+        let wake = self.wake_at.values().min().map_or(SCAN_EVERY, |moment| self.clock.until(*moment));
+        let wake = wake.max(Duration::from_millis(1)).min(SCAN_EVERY);
+        if self.commit_again { wake.min(COMMIT_AGAIN) } else { wake }
+    }
+
+    async fn wake_up(&mut self) {
+        if self.commit_again && self.commit(Vec::new()).await.is_ok() {
+            self.look_everywhere();
+        }
+        let now = self.clock.now();
+        let due: Vec<_> = self.wake_at.iter().filter(|(_, moment)| **moment <= now).map(|(method, _)| *method).collect();
+        for method in due {
+            self.wake_at.remove(&method);
+            self.look(method);
+        }
+    }
+
+    pub(super) fn look_everywhere(&mut self) {
+        let mut methods: BTreeSet<InstallMethod> = self.drivers.keys().copied().collect();
+        methods.extend(self.records.values().map(|record| record.spec.run.game_id.method()));
+        for method in methods {
+            self.look(method);
+        }
+    }
+
+    /// Looks, or has the look that is under way followed by another.
+    fn look(&mut self, method: InstallMethod) {
+        if self.ending {
+            return;
+        }
+        match self.looking.get_mut(&method) {
+            Some(again) => *again = true,
+            None => {
+                self.tick += 1;
+                self.looking.insert(method, false);
+                self.looks.spawn(look(method, self.drivers.get(&method).cloned(), self.tick));
+            }
+        }
+    }
+
+    /// Fold, plan, commit, act: for the servers of the driver that has just looked.
+    async fn round(&mut self, look: Look) {
+        let Look { method, started, seen: found } = look;
+        let again = self.looking.remove(&method).unwrap_or(false);
+        let now = self.clock.now();
+        let of_method = |record: &&Record| record.spec.run.game_id.method() == method;
+        let servers: Vec<ServerId> = self.records.values().filter(of_method).map(|record| record.spec.id).collect();
+        if let Err(reason) = &found {
+            tracing::warn!(driver = method.as_str(), reason, "could not look at the machine");
+        }
+        let blind = found.is_err();
+        let mut observed = observations(found, servers.into_iter());
+        // A look that began before a step ended may show what was before it.
+        let stale = |server: &ServerId| self.touched.get(server).is_some_and(|touched| *touched > started);
+        let too_old: Vec<ServerId> = observed.keys().filter(|server| stale(server)).copied().collect();
+        for server in &too_old {
+            observed.remove(server);
+        }
+        if !blind {
+            self.watch_over(method, &observed, &too_old);
+        }
+        for (server, observation) in &observed {
+            self.fold_look(*server, observation, now);
+        }
+        let install_keys = self.install_keys(&observed);
+        let plan = plan(World {
+            now,
+            mode: self.mode,
+            records: &self.records,
+            observed: &observed,
+            in_flight: &self.in_flight,
+            install_keys: &install_keys,
+            last: self.publisher.planned(),
+        });
+        match plan.wake_at {
+            Some(moment) => self.wake_at.insert(method, moment),
+            None => self.wake_at.remove(&method),
+        };
+        let steps = if self.ending { Vec::new() } else { plan.steps };
+        for step in &steps {
+            self.note_beginning(step, now);
+        }
+        let planned: Vec<ServerId> = plan.statuses.keys().copied().collect();
+        let changed = self.publisher.take(plan.statuses);
+        let changed = changed.into_iter().filter(|status| self.records.contains_key(&status.id)).collect();
+        self.observed.extend(observed);
+        if self.commit(changed).await.is_ok() {
+            for step in steps {
+                self.act(step);
+            }
+            for server in plan.cancel {
+                if let Some((abort, _)) = self.running.get(&server) {
+                    abort.abort();
+                }
+            }
+        }
+        self.publisher.publish(planned);
+        if again || !too_old.is_empty() {
+            self.look(method);
+        }
+    }
+
+    fn fold_look(&mut self, server: ServerId, observation: &Observation, now: Timestamp) {
+        let Observation::Known(instances) = observation else { return };
+        match self.records.get_mut(&server) {
+            Some(record) if !self.in_flight.contains_key(&server) => {
+                let first = self.known.insert(server);
+                let before = record.clone();
+                let happenings = seen(server, record, instances, self.mode, now, first);
+                if *record != before {
+                    self.dirty.insert(server);
+                }
+                self.tell(server, happenings, now);
+            }
+            Some(_) => {}
+            None => {
+                let live = instances.iter().any(manman_worker_core::Instance::is_live);
+                if live && self.known.insert(server) {
+                    let message = "runs here, and no wish that this worker knows mentions it; it is left alone";
+                    self.tell(server, vec![Happening::new("server.orphaned", message, serde_json::json!({}))], now);
+                }
+                if !live {
+                    self.known.remove(&server);
+                    self.publisher.forget(server);
+                }
+            }
+        }
+    }
+
+    /// Tells the supervision what is there, and what no longer is.
+    fn watch_over(&mut self, method: InstallMethod, observed: &BTreeMap<ServerId, Observation>, too_old: &[ServerId]) {
+        let Some(driver) = self.drivers.get(&method).cloned() else { return };
+        let mut present = BTreeSet::new();
+        for (server, observation) in observed {
+            let (Some(record), Observation::Known(instances)) = (self.records.get(server), observation) else { continue };
+            for instance in instances {
+                present.insert(instance.id);
+                self.watched.insert(instance.id, (*server, method));
+                self.supervision.watch(Watched {
+                    instance: instance.clone(),
+                    spec: Arc::new(record.spec.clone()),
+                    driver: driver.clone(),
+                    was_ready: record.tried.instance == Some(instance.id) && record.tried.ready_at.is_some(),
+                });
+            }
+        }
+        let is_gone =
+            |id: &InstanceId, server: &ServerId, of: InstallMethod| of == method && !present.contains(id) && !too_old.contains(server);
+        let gone: Vec<_> =
+            self.watched.iter().filter(|(id, (server, of))| is_gone(id, server, *of)).map(|(id, (server, _))| (*id, *server)).collect();
+        for (instance, server) in gone {
+            self.watched.remove(&instance);
+            self.supervision.unwatch(server, instance);
+        }
+        // An orphan that was found and has gone is not in the records either.
+        let vanished: Vec<ServerId> = self
+            .publisher
+            .planned()
+            .keys()
+            .filter(|server| !self.records.contains_key(server) && !observed.contains_key(server))
+            .copied()
+            .collect();
+        for server in vanished {
+            self.known.remove(&server);
+            self.publisher.forget(server);
+        }
+    }
+
+    fn install_keys(&self, observed: &BTreeMap<ServerId, Observation>) -> BTreeMap<ServerId, String> {
+        let key = |server: &ServerId| {
+            let record = self.records.get(server)?;
+            let driver = self.drivers.get(&record.spec.run.game_id.method())?;
+            Some((*server, driver.install_key(&record.spec)))
+        };
+        observed.keys().filter_map(key).collect()
+    }
+
+    fn note_beginning(&mut self, step: &Step, now: Timestamp) {
+        let server = step.server();
+        let Some(record) = self.records.get_mut(&server) else { return };
+        let happenings = begin(record, step, now, crate::clock::new_instance_id());
+        self.dirty.insert(server);
+        self.tell(server, happenings, now);
+    }
+
+    fn act(&mut self, step: Step) {
+        let server = step.server();
+        let Some(record) = self.records.get(&server) else { return };
+        let named = match &step {
+            Step::Stop { instance, .. } | Step::Remove { instance, .. } => Some(*instance),
+            Step::Install { .. } | Step::Start { .. } | Step::Purge { .. } => None,
+        };
+        let instance = match self.observed.get(&server) {
+            Some(Observation::Known(instances)) => instances.iter().find(|instance| Some(instance.id) == named).cloned(),
+            Some(Observation::Unknown { .. }) | None => None,
+        };
+        let job = Job {
+            step: step.clone(),
+            spec: record.spec.clone(),
+            instance,
+            starting: record.tried.starting,
+            driver: self.drivers.get(&record.spec.run.game_id.method()).cloned(),
+            supervision: self.supervision.clone(),
+            asides: self.asides.clone(),
+        };
+        self.in_flight.insert(server, step.kind());
+        self.running.insert(server, (self.steps.spawn(execute(job)), step));
+    }
+
+    async fn step_ended(&mut self, ended: Result<(Id, (Step, Outcome)), JoinError>) {
+        let (step, outcome) = match ended {
+            Ok((_, ended)) => ended,
+            Err(error) => {
+                let Some((_, (_, step))) = self.running.iter().find(|(_, (abort, _))| abort.id() == error.id()) else { return };
+                if !error.is_cancelled() {
+                    tracing::error!(server.id = %step.server(), error = %error, "a step broke off");
+                }
+                (step.clone(), Outcome::Cancelled)
+            }
+        };
+        let (server, now) = (step.server(), self.clock.now());
+        self.running.remove(&server);
+        self.in_flight.remove(&server);
+        self.publisher.progress(server, None);
+        self.tick += 1;
+        self.touched.insert(server, self.tick);
+        let Some(record) = self.records.get_mut(&server) else { return };
+        let method = record.spec.run.game_id.method();
+        let happenings = finish(record, &step, outcome, now);
+        self.dirty.insert(server);
+        self.tell(server, happenings, now);
+        // The look that follows commits too; this one saves the outcome from a crash in between.
+        let _ = self.commit(Vec::new()).await;
+        self.look(method);
+    }
+
+    async fn fold_signals(&mut self, burst: &mut Vec<Signal>) {
+        let now = self.clock.now();
+        let mut told = BTreeSet::new();
+        let mut methods = BTreeSet::new();
+        for Signal { server, instance, observed } in burst.drain(..) {
+            let Some(record) = self.records.get_mut(&server).filter(|record| record.tried.instance == Some(instance)) else { continue };
+            told.insert(server);
+            let sign = match observed {
+                Observed::Players(players) => {
+                    self.publisher.passing(server, instance).players = Some(players);
+                    continue;
+                }
+                Observed::Extra(extra) => {
+                    self.publisher.passing(server, instance).extra = extra;
+                    continue;
+                }
+                Observed::Usage(usage) => {
+                    self.publisher.passing(server, instance).usage = Some(usage);
+                    continue;
+                }
+                Observed::Ready => Sign::Ready,
+                Observed::Unready { reason } => Sign::Unready { reason },
+                Observed::TypedStop => Sign::TypedStop,
+                Observed::Condition { kind, message, hint } => Sign::Condition { kind, message, hint },
+                Observed::ConditionOver { kind } => Sign::ConditionOver { kind },
+            };
+            let before = record.tried.clone();
+            let happenings = signal(record, instance, sign, now);
+            if record.tried != before {
+                self.dirty.insert(server);
+                methods.insert(record.spec.run.game_id.method());
+            }
+            self.tell(server, happenings, now);
+        }
+        if !methods.is_empty() {
+            let _ = self.commit(Vec::new()).await;
+        }
+        self.publisher.publish(told);
+        for method in methods {
+            self.look(method);
+        }
+    }
+
+    fn fold_aside(&mut self, aside: Aside) {
+        match aside {
+            Aside::Progress(server, progress) => {
+                self.publisher.progress(server, Some(progress));
+                self.publisher.publish([server]);
+            }
+            Aside::Rung(server, rung) => {
+                let message = match &rung.step {
+                    manman_common::spec::StopStep::Console(line) => format!("is told `{line}`, and given {} s", rung.wait_seconds),
+                    manman_common::spec::StopStep::Signal(name) => format!("is sent SIG{name}, and given {} s", rung.wait_seconds),
+                };
+                let happening = Happening::new("server.rung", message, serde_json::json!({ "rung": rung }));
+                self.tell(server, vec![happening], self.clock.now());
+            }
+        }
+    }
+
+    /// Puts happenings into the outbox of the next commit, and into the server's own log.
+    pub(super) fn tell(&mut self, server: ServerId, happenings: Vec<Happening>, now: Timestamp) {
+        for Happening { kind, message, data } in happenings {
+            tracing::info!(server.id = %server, kind, "server {message}");
+            self.supervision.note(server, message.clone());
+            if self.events.len() >= EVENTS_WAITING_MAX {
+                tracing::error!(server.id = %server, kind, "an event is lost: the disk has taken none for too long");
+                continue;
+            }
+            self.events.push(NewEvent { at: now, kind: kind.to_owned(), server_id: Some(server), message, data, metric: false });
+        }
+    }
+
+    /// Everything that has changed, in one transaction. What could not be stored stays to be stored.
+    async fn commit(&mut self, statuses: Vec<manman_common::ServerStatus>) -> Result<(), StoreError> {
+        let records: Vec<Record> = self.dirty.iter().filter_map(|server| self.records.get(server)).cloned().collect();
+        if records.is_empty() && statuses.is_empty() && self.events.is_empty() {
+            self.commit_again = false;
+            return Ok(());
+        }
+        let commit = Commit { records, statuses, events: self.events.clone(), ..Commit::default() };
+        match self.store.commit(commit).await {
+            Ok(()) => {
+                self.dirty.clear();
+                self.events.clear();
+                self.commit_again = false;
+                Ok(())
+            }
+            Err(error) => {
+                self.commit_again = true;
+                tracing::error!(error = %super::execute::sentence(&error), hint = error.hint(), "nothing is begun until this is stored");
+                Err(error)
+            }
+        }
+    }
+
+    /// How a drain ends: with nothing under way, and where servers go too, nothing live.
+    pub(super) fn begin_drain(&mut self, keep_servers: bool, answer: Answer<()>) {
+        if keep_servers {
+            self.ending = true;
+            for (abort, step) in self.running.values() {
+                // The others are short, or are stops that somebody wants.
+                if matches!(step, Step::Install { .. }) {
+                    abort.abort();
+                }
+            }
+        } else {
+            self.mode = Mode::Draining;
+            self.look_everywhere();
+        }
+        self.draining.push((keep_servers, answer));
+    }
+
+    fn answer_drains(&mut self) {
+        if self.draining.is_empty() || !self.in_flight.is_empty() || self.commit_again {
+            return;
+        }
+        let may_live = |record: &Record| match self.observed.get(&record.spec.id) {
+            Some(Observation::Known(instances)) => instances.iter().any(manman_worker_core::Instance::is_live),
+            Some(Observation::Unknown { .. }) | None => !record.tried.deleted,
+        };
+        let any_lives = self.records.values().any(may_live) || !self.looking.is_empty();
+        let (done, waiting) = self.draining.drain(..).partition(|(keep_servers, _)| *keep_servers || !any_lives);
+        self.draining = waiting;
+        for (_, answer) in done {
+            self.ending = true;
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
