@@ -12,7 +12,7 @@ use manman_common::game_id::GameId;
 use rust_embed::RustEmbed;
 
 pub use definition::{Definition, DefinitionError, DefinitionPort, PortProtocol, Resources, parse_duration};
-pub use resolve::{Place, port_wishes, resolve_run};
+pub use resolve::{Place, port_wishes, resolve_run, variables_of};
 
 #[derive(RustEmbed)]
 #[folder = "games/"]

@@ -2,6 +2,8 @@
 
 pub mod event;
 pub mod host;
+pub mod idempotency;
+pub mod port;
 pub mod server;
 pub mod token;
 pub mod worker;

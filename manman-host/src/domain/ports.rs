@@ -7,9 +7,8 @@ use manman_common::spec::{PortSpec, Protocol};
 /// A port of some protocol on one machine.
 pub type Socket = (Protocol, u16);
 
-/// Ports that the host chooses from where the worker names no range: above what systems keep for
-/// services, below what Linux gives to outgoing connections.
-pub const DEFAULT_RANGE: (u16, u16) = (1024, 32767);
+/// The ports of a worker that names no range of its own.
+pub const DEFAULT_RANGE: (u16, u16) = (1, u16::MAX);
 
 /// One port that a server wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -91,6 +91,8 @@ fn override_port(wish: &mut PortWish, asked: &PortRequest, index: usize) -> Resu
 fn bare_port(asked: &PortRequest, index: usize, ordinal: usize) -> Result<PortWish, Problem> {
     let container_port = asked.container_port.map(|port| port_number(port, &format!("ports[{index}].container_port"))).transpose()?;
     let want = match (asked.port, container_port) {
+        // Numbers below 1024 are the machine's own services'; 80 becomes 8080, 443 8443.
+        (0, Some(container @ ..1024)) => Want::Near(container + 8000),
         (0, Some(container)) => Want::Near(container),
         (0, None) => {
             return Err(Problem::invalid(format!("ports[{index}].port"), "a port's number is needed, or `container_port`")
@@ -144,24 +146,9 @@ fn resolve_defined(definition: &Definition, request: &CreateServer, place: Place
         return Err(Problem::invalid("docker", "the game has a definition, which says how its container is made"));
     }
     let id = place.id.to_string();
-    let numbers: BTreeMap<String, u16> = ports.iter().map(|port| (port.name.clone(), port.inner_port())).collect();
-    let none = BTreeMap::new();
-    let words = Words {
-        variables: &none,
-        ports: &numbers,
-        server_name: place.name.as_str(),
-        server_id: &id,
-        server_ip: place.ip,
-        memory_mib: request.limits.memory_bytes.or(definition.resources.memory).map(|bytes| bytes >> 20),
-    };
-    let defaults = definition
-        .variables
-        .iter()
-        .filter_map(|(name, spec)| spec.default.as_ref().map(|default| (name, default)))
-        .map(|(name, default)| Ok((name.clone(), expand(default, &words).map_err(broken)?)))
-        .collect::<Result<BTreeMap<_, _>, Problem>>()?;
-    let variables = variables::resolve(&definition.variables, &request.variables, &defaults)?;
-    let words = Words { variables: &variables, ..words };
+    let numbers = numbers_of(&ports);
+    let variables = variables_of(definition, request, place, &ports)?;
+    let words = Words { variables: &variables, ..words_of(definition, request, place, &id, &numbers) };
     let fill = |text: &String| expand(text, &words).map_err(broken);
 
     let mut env = BTreeMap::new();
@@ -198,6 +185,48 @@ fn resolve_defined(definition: &Definition, request: &CreateServer, place: Place
         docker: definition.docker.clone(),
         ports,
     })
+}
+
+/// Inside a container a game has the inner number.
+fn numbers_of(ports: &[PortSpec]) -> BTreeMap<String, u16> {
+    ports.iter().map(|port| (port.name.clone(), port.inner_port())).collect()
+}
+
+fn words_of<'a>(
+    definition: &Definition,
+    request: &CreateServer,
+    place: Place<'a>,
+    id: &'a str,
+    ports: &'a BTreeMap<String, u16>,
+) -> Words<'a> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    Words {
+        variables: &NONE,
+        ports,
+        server_name: place.name.as_str(),
+        server_id: id,
+        server_ip: place.ip,
+        memory_mib: request.limits.memory_bytes.or(definition.resources.memory).map(|bytes| bytes >> 20),
+    }
+}
+
+/// The value of every variable of the game, checked.
+pub fn variables_of(
+    definition: &Definition,
+    request: &CreateServer,
+    place: Place<'_>,
+    ports: &[PortSpec],
+) -> Result<BTreeMap<String, String>, Problem> {
+    let id = place.id.to_string();
+    let numbers = numbers_of(ports);
+    let words = words_of(definition, request, place, &id, &numbers);
+    let defaults = definition
+        .variables
+        .iter()
+        .filter_map(|(name, spec)| spec.default.as_ref().map(|default| (name, default)))
+        .map(|(name, default)| Ok((name.clone(), expand(default, &words).map_err(broken)?)))
+        .collect::<Result<BTreeMap<_, _>, Problem>>()?;
+    variables::resolve(&definition.variables, &request.variables, &defaults)
 }
 
 fn resolve_bare(request: &CreateServer, ports: Vec<PortSpec>) -> Result<RunSpec, Problem> {

@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use manman_common::{Kind, Problem};
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 
 use super::error::ApiError;
 
@@ -36,6 +37,19 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonOrDef
         }
         declared?;
         parse(&body).map(Self)
+    }
+}
+
+/// A body of JSON together with the SHA-256 of its bytes, by which a repeated request is known.
+pub struct HashedJson<T>(pub T, pub [u8; 32]);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for HashedJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        require_json(&request)?;
+        let body = body_of(request, state).await?;
+        Ok(Self(parse(&body)?, Sha256::digest(&body).into()))
     }
 }
 
