@@ -81,7 +81,8 @@ impl Machine {
                 name: row.name,
                 admission: row.admission,
                 frozen: row.frozen,
-                said_frozen: row.frozen,
+                // Unheard of in this life of the host: whoever says so first is a person at the machine.
+                said_frozen: false,
                 status: row.status,
                 stored: (row.status, row.frozen),
                 epoch: row.session_epoch,
@@ -198,6 +199,14 @@ impl State {
         self.session = None;
         if let Some(link) = self.link.take() {
             link.close(Farewell { reason: Some(GoneReason::Revoked), detail: "the host gave this worker up".to_owned() });
+        }
+    }
+
+    /// A person's wish; the worker is told by whoever has its link.
+    pub(crate) fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        if matches!(self.status, WorkerStatus::Alive | WorkerStatus::Frozen) {
+            self.status = self.working_status();
         }
     }
 

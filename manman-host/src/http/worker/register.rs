@@ -1,0 +1,202 @@
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use manman_common::wire::{RegisterWorker, Registered, Scope};
+use manman_common::{Kind, Name, Problem, SessionEpoch, WorkerId, WorkerStatus};
+
+use super::{Peer, address, conflict, gone, missing};
+use crate::app::AppRef;
+use crate::clock;
+use crate::config::HEARTBEAT_SECONDS;
+use crate::db::event::{NewEvent, event_insert};
+use crate::db::token::{NewToken, token_insert};
+use crate::db::violated;
+use crate::db::worker::{Admission, SessionFacts, worker_begin_session, worker_find, worker_insert, worker_named, worker_pending_count};
+use crate::fleet::machine::Machine;
+use crate::fleet::session;
+use crate::http::auth::{Caller, Presented, new_secret, secret_hash};
+use crate::http::error::ApiResult;
+use crate::http::extract::{Path, parse};
+
+/// Machines that may wait for a person at one time; strangers can ask without a token.
+const PENDING_MAX: i64 = 100;
+/// Labels, and drivers: what a registration brings is kept, so it is bounded.
+const LABELS_MAX: usize = 64;
+
+/// Registers a worker: 201 the first time, 200 when it begins a further session.
+///
+/// `id` comes from `POST /worker`. With a join token the worker is admitted at once; without one
+/// it waits as `pending` for a person. A worker that is registered needs its own token. Only
+/// `worker-name` has to be there; the address is the socket's peer where it is absent.
+#[utoipa::path(
+    post,
+    path = "/worker/{id}",
+    tag = "worker",
+    params(("id" = WorkerId, Path)),
+    request_body = RegisterWorker,
+    responses(
+        (status = 201, body = Registered), (status = 200, body = Registered), (status = 400, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)
+    )
+)]
+pub(super) async fn register(
+    State(app): State<AppRef>,
+    presented: Presented,
+    Peer(peer): Peer,
+    Path(key): Path<String>,
+    body: Bytes,
+) -> ApiResult<Response> {
+    let id: WorkerId = key.parse().map_err(|_| Problem::not_found("worker", &key).hint("POST /worker hands out an id to register with"))?;
+    if matches!(presented, Presented::Unknown) {
+        return Err(Problem::new(Kind::Unauthenticated, "this token is not known here, or no longer valid")
+            .hint("without a token the machine asks to join, and a person accepts it")
+            .into());
+    }
+    let request: RegisterWorker = parse(&body)?;
+    let name = request.worker_name.clone();
+    let facts = facts(request, peer)?;
+    let caller = presented.caller();
+    if let Some(machine) = app.fleet.machine(id) {
+        if !caller.is_some_and(|caller| caller.scope == Scope::Worker && caller.worker_id == Some(id)) {
+            refused(&app, &machine, &name, peer).await?;
+            return Err(Problem::new(Kind::Forbidden, "this worker is registered: only its own token begins another session")
+                .hint("a new machine asks with POST /worker for an id of its own")
+                .into());
+        }
+        return Ok((StatusCode::OK, axum::Json(begin_session(&app, &machine, &facts).await?)).into_response());
+    }
+    if !app.fleet.lock_reservations().redeem(id) {
+        return Err(missing(&app, id).await);
+    }
+    match join(&app, id, &name, &facts, caller).await {
+        Ok(registered) => {
+            let location = HeaderValue::from_str(&format!("/worker/{id}")).unwrap_or(HeaderValue::from_static("/worker"));
+            Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(registered)).into_response())
+        }
+        Err(error) => {
+            app.fleet.lock_reservations().give_back(id, peer);
+            Err(error)
+        }
+    }
+}
+
+fn facts(request: RegisterWorker, peer: std::net::IpAddr) -> ApiResult<SessionFacts> {
+    let RegisterWorker { worker_name: _, ip_address, api_url, api_port, api_token, capabilities, labels, process } = request;
+    if labels.len() > LABELS_MAX {
+        return Err(Problem::invalid("labels", format!("a worker has at most {LABELS_MAX} labels")).into());
+    }
+    let address = address::address(ip_address.as_deref(), peer)?;
+    let api_url = address::api_url(api_url.as_deref(), api_port, &address)?;
+    Ok(SessionFacts { address, api_url, api_token, labels, capabilities, process })
+}
+
+/// A machine that is new here.
+async fn join(app: &AppRef, id: WorkerId, name: &Name, facts: &SessionFacts, caller: Option<&Caller>) -> ApiResult<Registered> {
+    let now = clock::now();
+    let mut tx = app.db.begin().await?;
+    let invited = caller.is_some_and(|caller| matches!(caller.scope, Scope::Join | Scope::Admin));
+    let taken = worker_named(&mut tx, name.as_str()).await?.iter().any(|other| other.admission == Admission::Accepted);
+    // A name belongs to whoever registered it: even an invited machine waits for a person then.
+    let admission = if invited && !taken { Admission::Accepted } else { Admission::Pending };
+    if admission == Admission::Pending && worker_pending_count(&mut tx).await? >= PENDING_MAX {
+        return Err(Problem::new(Kind::TooManyRequests, "too many machines wait to be accepted").retry_after(300).into());
+    }
+    worker_insert(&mut tx, id, name, admission, facts, now).await.map_err(|error| match violated(&error) {
+        Some("worker_name_key") => conflict(format!("another machine has just registered as `{name}`")).retry_after(1).into(),
+        _ => crate::http::error::ApiError::from(error),
+    })?;
+    let secret = new_secret("worker");
+    let token = NewToken {
+        id: clock::new_token_id(),
+        secret_hash: secret_hash(&secret),
+        scope: Scope::Worker,
+        label: format!("worker {name}"),
+        worker_id: Some(id),
+        server_id: None,
+        session: false,
+        created_at: now,
+        expires_at: None,
+    };
+    token_insert(&mut tx, &token).await?;
+    let (kind, message) = match admission {
+        Admission::Accepted => ("worker.joined", format!("`{name}` has joined from {}", facts.address)),
+        Admission::Pending | Admission::Deleted => ("worker.pending", format!("`{name}` asks to join from {}", facts.address)),
+    };
+    let actor = caller.map_or_else(|| format!("worker {name}"), Caller::actor);
+    let data = serde_json::json!({"address": facts.address, "name_taken": taken});
+    event_insert(&mut tx, now, &NewEvent { actor, kind, worker_id: Some(id), server_id: None, message, data }).await?;
+    let row =
+        worker_find(&mut tx, id).await?.ok_or_else(|| crate::http::error::ApiError::internal("the worker just inserted is not there"))?;
+    tx.commit().await?;
+    app.fleet.event_recorded();
+    let machine = Machine::of_row(row);
+    let (status, epoch) = {
+        let mut state = machine.lock();
+        state.heard(None);
+        (state.status, state.epoch)
+    };
+    app.fleet.add(machine);
+    tracing::info!(worker.id = %id, worker.name = %name, address = facts.address, status = status.as_str(), "a worker has registered");
+    Ok(registered(app, id, status, epoch, Some(secret)))
+}
+
+/// A further session of a worker that has shown its own token.
+async fn begin_session(app: &AppRef, machine: &Arc<Machine>, facts: &SessionFacts) -> ApiResult<Registered> {
+    let _storing = machine.storing.lock().await;
+    let unknown_after = app.fleet.unknown_after();
+    let (epoch, current) = {
+        let state = machine.lock();
+        (state.epoch, state.current_session())
+    };
+    if let Err(rival) = session::may_begin(current.as_ref(), facts.process.as_ref(), unknown_after) {
+        let name = machine.lock().name.clone();
+        tracing::warn!(worker.id = %machine.id, worker.name = %name, "a second process of a worker that is alive was refused");
+        let home = current.and_then(|current| current.process).map(|process| format!(" (pid {} in {})", process.pid, process.home));
+        return Err(conflict(format!("worker `{name}` is alive in another process{}", home.unwrap_or_default()))
+            .hint("a copy of a data directory or of a machine needs a directory of its own; a restarted worker gets in by itself")
+            .retry_after(rival.retry_after)
+            .into());
+    }
+    let mut conn = app.db.acquire().await?;
+    let Some(epoch) = worker_begin_session(&mut conn, machine.id, epoch, facts).await? else {
+        drop(conn);
+        if app.fleet.machine(machine.id).is_none() {
+            return Err(missing(app, machine.id).await);
+        }
+        return Err(gone(manman_common::error::GoneReason::Superseded).into());
+    };
+    drop(conn);
+    let (status, changed) = {
+        let mut state = machine.lock();
+        state.begin(epoch, facts);
+        (state.status, state.stored != (state.status, state.frozen))
+    };
+    tracing::info!(worker.id = %machine.id, session_epoch = %epoch, "a worker has begun a session");
+    drop(_storing);
+    if changed {
+        app.fleet.store_status(app, machine).await?;
+    }
+    Ok(registered(app, machine.id, status, epoch, None))
+}
+
+fn registered(app: &AppRef, id: WorkerId, status: WorkerStatus, session_epoch: SessionEpoch, token: Option<String>) -> Registered {
+    Registered { id, status, session_epoch, token, host_id: app.host_id, heartbeat_seconds: HEARTBEAT_SECONDS }
+}
+
+async fn refused(app: &AppRef, machine: &Machine, asked: &Name, peer: std::net::IpAddr) -> ApiResult<()> {
+    let name = machine.lock().name.clone();
+    let event = NewEvent {
+        actor: peer.to_string(),
+        kind: "worker.registration_refused",
+        worker_id: Some(machine.id),
+        server_id: None,
+        message: format!("somebody at {peer} tried to register as `{name}` without its token"),
+        data: serde_json::json!({"name": asked}),
+    };
+    event_insert(&mut *app.db.acquire().await?, clock::now(), &event).await?;
+    app.fleet.event_recorded();
+    Ok(())
+}
