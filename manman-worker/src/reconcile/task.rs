@@ -62,6 +62,8 @@ pub struct Reconciler {
     /// Servers seen by this process before.
     known: BTreeSet<ServerId>,
     watched: BTreeMap<InstanceId, (ServerId, InstallMethod)>,
+    /// Seen by this driver, and mentioned by no record.
+    orphans: BTreeMap<ServerId, InstallMethod>,
     wake_at: BTreeMap<InstallMethod, Timestamp>,
     /// Changed in memory and not yet on the disk.
     pub(super) dirty: BTreeSet<ServerId>,
@@ -105,6 +107,7 @@ impl Reconciler {
             touched: BTreeMap::new(),
             known: BTreeSet::new(),
             watched: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             wake_at: BTreeMap::new(),
             dirty: BTreeSet::new(),
             events: Vec::new(),
@@ -228,7 +231,7 @@ impl Reconciler {
             self.watch_over(method, &observed, &too_old);
         }
         for (server, observation) in &observed {
-            self.fold_look(*server, observation, now);
+            self.fold_look(method, *server, observation, now);
         }
         let install_keys = self.install_keys(&observed);
         let plan = plan(World {
@@ -268,7 +271,7 @@ impl Reconciler {
         }
     }
 
-    fn fold_look(&mut self, server: ServerId, observation: &Observation, now: Timestamp) {
+    fn fold_look(&mut self, method: InstallMethod, server: ServerId, observation: &Observation, now: Timestamp) {
         let Observation::Known(instances) = observation else { return };
         match self.records.get_mut(&server) {
             Some(record) if !self.in_flight.contains_key(&server) => {
@@ -283,12 +286,12 @@ impl Reconciler {
             Some(_) => {}
             None => {
                 let live = instances.iter().any(manman_worker_core::Instance::is_live);
-                if live && self.known.insert(server) {
+                if live && self.orphans.insert(server, method).is_none() {
                     let message = "runs here, and no wish that this worker knows mentions it; it is left alone";
                     self.tell(server, vec![Happening::new("server.orphaned", message, serde_json::json!({}))], now);
                 }
                 if !live {
-                    self.known.remove(&server);
+                    self.orphans.remove(&server);
                     self.publisher.forget(server);
                 }
             }
@@ -320,16 +323,12 @@ impl Reconciler {
             self.watched.remove(&instance);
             self.supervision.unwatch(server, instance);
         }
-        // An orphan that was found and has gone is not in the records either.
-        let vanished: Vec<ServerId> = self
-            .publisher
-            .planned()
-            .keys()
-            .filter(|server| !self.records.contains_key(server) && !observed.contains_key(server))
-            .copied()
-            .collect();
-        for server in vanished {
-            self.known.remove(&server);
+        let records = &self.records;
+        let (gone, there): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.orphans)
+            .into_iter()
+            .partition(|(server, of)| *of == method && !observed.contains_key(server) && !too_old.contains(server));
+        self.orphans = there;
+        for server in gone.into_keys().filter(|server| !records.contains_key(server)) {
             self.publisher.forget(server);
         }
     }
