@@ -1,1 +1,30 @@
-fn main() {}
+//! `manman`: the person's tool. What it can do is in [`args`]; each command has a file of its own.
+
+mod args;
+mod clock;
+mod commands;
+mod context;
+mod escape;
+mod failure;
+mod feed;
+mod find;
+mod output;
+mod parse;
+mod render;
+mod style;
+mod table;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // The first call alone can fail, and then somebody has chosen this very provider before us.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = args::Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

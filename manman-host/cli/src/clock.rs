@@ -1,0 +1,13 @@
+//! The only place of the tool that reads a clock.
+
+use manman_common::Timestamp;
+use tokio::time::Instant;
+
+pub(crate) fn now() -> Timestamp {
+    chrono::Utc::now().into()
+}
+
+/// For measuring how long something takes; it does not jump when somebody sets the clock.
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,188 @@
+//! A server's log as an unbroken row of lines, whatever host and worker do meanwhile.
+//!
+//! The feed remembers the last sequence number it has given out. After a lost connection it asks for
+//! what follows that one, and drops what it has seen already: no gap, no double. What is truly missing
+//! comes as a counted gap.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use manman_common::LogSeq;
+use manman_common::client::{Client, ClientError, Socket};
+use manman_common::logs::{LogEnd, LogFormat, LogGap, LogMessage, LogQuery, records};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use crate::clock;
+use crate::commands::refused;
+use crate::failure::Failure;
+
+/// Between two tries to open the log again: quick at first, since a restart takes a second.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// A connection on which nothing arrives for so long is looked at anew: a machine that lost its
+/// power closes nothing. The host pings more often than that.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) enum Item {
+    /// Whole records, some of which may have been seen before: see [`Feed::fresh`].
+    Chunk(Bytes),
+    Gap(LogGap),
+    /// What the person should know: the connection is lost, or here again.
+    Word(String),
+    End(LogEnd),
+}
+
+pub(crate) struct Feed<'a> {
+    client: &'a Client,
+    server: String,
+    /// As the person asked; `tail` counts only until the first line.
+    query: LogQuery,
+    follow: bool,
+    socket: Option<Socket>,
+    last: Option<LogSeq>,
+    retry: Duration,
+    lost: bool,
+}
+
+impl<'a> Feed<'a> {
+    /// Opens the log; a refusal is an error here and now.
+    pub(crate) async fn open(client: &'a Client, server: impl ToString, query: LogQuery) -> Result<Self, Failure> {
+        let follow = query.follow.unwrap_or(true);
+        let last = query.since_seq;
+        let mut feed = Self { client, server: server.to_string(), query, follow, socket: None, last, retry: RETRY_FIRST, lost: false };
+        let opened = feed.connect().await;
+        feed.socket = Some(opened.map_err(|error| refused("could not open the log", error))?);
+        Ok(feed)
+    }
+
+    /// The next thing that happens; nothing comes after an end.
+    pub(crate) async fn next(&mut self) -> Result<Item, Failure> {
+        loop {
+            let Some(socket) = &mut self.socket else {
+                if let Some(item) = self.reconnect().await? {
+                    return Ok(item);
+                }
+                continue;
+            };
+            let message = tokio::time::timeout(SILENCE_MAX, socket.next()).await;
+            match message {
+                Ok(Some(Ok(Message::Binary(chunk)))) => {
+                    if self.lost {
+                        self.lost = false;
+                        self.retry = RETRY_FIRST;
+                    }
+                    return Ok(Item::Chunk(chunk));
+                }
+                Ok(Some(Ok(Message::Text(json)))) => match serde_json::from_str(&json) {
+                    Ok(LogMessage::Gap(gap)) => {
+                        // What is missing is not asked for again.
+                        self.saw(gap.to_seq);
+                        return Ok(Item::Gap(gap));
+                    }
+                    Ok(LogMessage::End { reason: LogEnd::WorkerGone | LogEnd::Shutdown }) if self.follow => {
+                        self.socket = None;
+                        return Ok(self.say_lost("the log is out of reach; waiting for it"));
+                    }
+                    Ok(LogMessage::End { reason }) => return Ok(Item::End(reason)),
+                    // Not asked for: chunks carry the lines. A newer host may say things that we do not know.
+                    Ok(LogMessage::Lines { .. }) | Err(_) => {}
+                },
+                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {}
+                Ok(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) | Err(_) => {
+                    self.socket = None;
+                    if !self.follow {
+                        return Err(Failure::new("could not read the log to its end").why("the connection was lost").hint("try again"));
+                    }
+                    return Ok(self.say_lost("the connection to the host is lost; trying again"));
+                }
+            }
+        }
+    }
+
+    /// The records of a chunk that have not been given out before, in order.
+    pub(crate) fn fresh<'c>(&mut self, chunk: &'c [u8]) -> impl Iterator<Item = manman_common::logs::LogRecord<'c>> + use<'_, 'a, 'c> {
+        let last = &mut self.last;
+        records(chunk).filter(move |record| {
+            let fresh = last.is_none_or(|last| record.seq > last);
+            if fresh {
+                *last = Some(record.seq);
+            }
+            fresh
+        })
+    }
+
+    fn saw(&mut self, seq: LogSeq) {
+        self.last = self.last.max(Some(seq));
+    }
+
+    fn say_lost(&mut self, word: &str) -> Item {
+        self.lost = true;
+        Item::Word(word.to_owned())
+    }
+
+    /// One try. An item where there is something to say.
+    async fn reconnect(&mut self) -> Result<Option<Item>, Failure> {
+        let began = clock::instant();
+        tokio::time::sleep(self.retry).await;
+        self.retry = (self.retry * 2).min(RETRY_LONGEST);
+        match self.connect().await {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                tracing::debug!(elapsed_ms = began.elapsed().as_millis(), "log opened again");
+                Ok(None)
+            }
+            Err(error) if is_passing(&error) => Ok(None),
+            Err(error) => Err(refused("could not open the log again", error)),
+        }
+    }
+
+    async fn connect(&self) -> Result<Socket, ClientError> {
+        self.client.websocket(&path(&self.server, &self.query, self.last)).await
+    }
+}
+
+/// Whether it may work later: the host is starting, the worker is away.
+fn is_passing(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(problem) => problem.status >= 500 || matches!(problem.status, 409 | 429),
+        ClientError::Unreachable { .. } | ClientError::Socket { .. } => true,
+        ClientError::Status { status, .. } => *status >= 500,
+        ClientError::Answer { .. } | ClientError::Token | ClientError::Setup { .. } | ClientError::Endpoint(_) => false,
+    }
+}
+
+fn path(server: &str, query: &LogQuery, last: Option<LogSeq>) -> String {
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    match (last, query.tail) {
+        (Some(last), _) => {
+            pairs.append_pair("since_seq", &last.to_string());
+        }
+        (None, Some(tail)) => {
+            pairs.append_pair("tail", &tail.to_string());
+        }
+        (None, None) => {}
+    }
+    if let Some(follow) = query.follow {
+        pairs.append_pair("follow", if follow { "true" } else { "false" });
+    }
+    if let Some(grep) = &query.grep {
+        pairs.append_pair("grep", grep);
+    }
+    if query.format == Some(LogFormat::Chunk) {
+        pairs.append_pair("format", "chunk");
+    }
+    format!("/server/{server}/log/stream?{}", pairs.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_what_follows_the_last_line() {
+        let query = LogQuery { tail: Some(10), grep: Some("a b&c".into()), format: Some(LogFormat::Chunk), ..LogQuery::default() };
+        assert_eq!(path("x", &query, None), "/server/x/log/stream?tail=10&grep=a+b%26c&format=chunk");
+        assert_eq!(path("x", &query, Some(LogSeq::new(7))), "/server/x/log/stream?since_seq=7&grep=a+b%26c&format=chunk");
+    }
+}
