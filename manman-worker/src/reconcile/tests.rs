@@ -1,1 +1,5 @@
+//! The loop on a machine in memory: real store, real files, real tasks, fast clock.
 
+mod bench;
+mod rig;
+mod stories;
