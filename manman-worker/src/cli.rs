@@ -87,6 +87,16 @@ pub(crate) enum ResolveError {
     Host(#[from] manman_common::client::EndpointError),
 }
 
+impl ResolveError {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Name(..) => Some("choose one with --name: letters, digits, `-`, `_` and `.`"),
+            Self::Host(_) => None,
+        }
+    }
+}
+
 impl RunArgs {
     /// Flags over environment (which clap has merged) over file over defaults.
     pub(crate) fn resolve(self) -> Result<Config, ResolveError> {

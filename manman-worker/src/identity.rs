@@ -10,10 +10,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use manman_common::Name;
 use manman_common::wire::ProcessIdentity;
+use manman_common::{Name, RunId};
 use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 const LOCK_FILE: &str = "worker.lock";
@@ -28,8 +27,8 @@ pub enum IdentityError {
     },
     #[error("another worker runs on the data directory {}{}", path.display(), pid.map(|pid| format!(": pid {pid}")).unwrap_or_default())]
     Locked { path: PathBuf, pid: Option<u32> },
-    #[error("this data directory is a copy of one in use by pid {pid} at {}", path.display())]
-    Copy { pid: u32, path: PathBuf },
+    #[error("this data directory is a copy of one in use by pid {pid}{}", path.as_ref().map(|path| format!(" at {}", path.display())).unwrap_or_default())]
+    Copy { pid: u32, path: Option<PathBuf> },
     #[error("{} can not be read", path.display())]
     Proc {
         path: PathBuf,
@@ -48,16 +47,6 @@ impl IdentityError {
             Self::Proc { .. } => None,
         }
     }
-}
-
-/// The process that last used a data directory, as the directory's database keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastRun {
-    pub boot_id: String,
-    pub pid: u32,
-    pub start_ticks: u64,
-    pub home: String,
-    pub data_dir: PathBuf,
 }
 
 /// The data directory, made if need be, and locked for as long as this value lives.
@@ -111,23 +100,33 @@ impl DataDir {
     }
 
     /// This process on this directory.
-    pub fn this_run(&self) -> Result<LastRun, IdentityError> {
+    pub fn this_process(&self, run_id: RunId) -> Result<ProcessIdentity, IdentityError> {
         let pid = std::process::id();
-        Ok(LastRun { boot_id: boot_id()?, pid, start_ticks: read_start_ticks(pid)?, home: self.home.clone(), data_dir: self.path.clone() })
+        Ok(ProcessIdentity { run_id, boot_id: boot_id()?, pid, start_ticks: read_start_ticks(pid)?, home: self.home.clone() })
     }
+}
 
-    /// Refuses to go on where the directory's last user is alive in another directory.
-    pub fn refuse_copy(&self, this: &LastRun, last: &LastRun) -> Result<(), IdentityError> {
-        let same_process = last.pid == this.pid && last.start_ticks == this.start_ticks;
-        if last.home == this.home || same_process || last.boot_id != this.boot_id {
-            return Ok(());
-        }
-        match read_start_ticks(last.pid) {
-            Ok(ticks) if ticks == last.start_ticks => Err(IdentityError::Copy { pid: last.pid, path: last.data_dir.clone() }),
-            // Gone, or another process of that number: the directory was moved, not copied.
-            Ok(_) | Err(_) => Ok(()),
-        }
+/// Refuses to go on where the process that `last` used this directory's database is alive in
+/// another directory.
+pub fn refuse_copy(this: &ProcessIdentity, last: &ProcessIdentity) -> Result<(), IdentityError> {
+    let same_process = last.pid == this.pid && last.start_ticks == this.start_ticks;
+    if last.home == this.home || same_process || last.boot_id != this.boot_id {
+        return Ok(());
     }
+    match read_start_ticks(last.pid) {
+        Ok(ticks) if ticks == last.start_ticks => Err(IdentityError::Copy { pid: last.pid, path: directory_of(last.pid) }),
+        // Gone, or another process of that number: the directory was moved, not copied.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The data directory that a running worker holds, as its open lock file tells.
+fn directory_of(pid: u32) -> Option<PathBuf> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).find_map(|path| {
+        let is_lock = path.file_name().is_some_and(|name| name == LOCK_FILE);
+        is_lock.then(|| path.parent().map(Path::to_owned)).flatten()
+    })
 }
 
 /// Whether a worker is at work on this directory, and as which process; nothing is changed.
@@ -139,12 +138,6 @@ pub fn locked_by(path: &Path) -> Option<u32> {
     let mut text = String::new();
     lock.read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
-}
-
-/// What the host is told of this process.
-#[must_use]
-pub fn process_identity(this: &LastRun, run_id: manman_common::RunId) -> ProcessIdentity {
-    ProcessIdentity { run_id, boot_id: this.boot_id.clone(), pid: this.pid, start_ticks: this.start_ticks, home: this.home.clone() }
 }
 
 /// The machine's host name, made fit to be a worker's.

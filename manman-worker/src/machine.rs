@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use manman_common::spec::Protocol;
 use manman_common::wire::{Capabilities, DriverReport, MachineUsage};
@@ -34,8 +34,18 @@ pub fn capabilities(config: &Config, data_dir: &Path, drivers: Vec<DriverReport>
 /// Measures the machine's load between one look and the next.
 #[derive(Debug, Default)]
 pub struct UsageMeter {
-    last: Mutex<Option<(Instant, u64)>>,
+    last: Mutex<Option<Look>>,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    busy_ticks: u64,
+    cpu_millis: u32,
+}
+
+/// Load over a shorter time is noise; whoever asks sooner is told what was measured last.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 impl UsageMeter {
     /// The usage now; the first look has no load to tell.
@@ -48,12 +58,20 @@ impl UsageMeter {
     }
 
     fn cpu_millis(&self) -> Option<u32> {
+        let mut last = self.last.lock().ok()?;
+        let at = Instant::now();
+        if let Some(last) = *last
+            && at.duration_since(last.at) < MEASURE_EVERY
+        {
+            return Some(last.cpu_millis);
+        }
         let busy = busy_ticks(&std::fs::read_to_string("/proc/stat").ok()?)?;
-        let now = Instant::now();
-        let (before, busy_before) = self.last.lock().ok()?.replace((now, busy))?;
-        let elapsed = now.duration_since(before).as_millis();
-        let worked = u128::from(busy.saturating_sub(busy_before)) * 1_000_000 / u128::from(ticks_per_second());
-        u32::try_from(worked.checked_div(elapsed)?).ok()
+        let cpu_millis = last.and_then(|last| {
+            let worked = u128::from(busy.saturating_sub(last.busy_ticks)) * 1_000_000 / u128::from(ticks_per_second());
+            u32::try_from(worked.checked_div(at.duration_since(last.at).as_millis())?).ok()
+        });
+        *last = Some(Look { at, busy_ticks: busy, cpu_millis: cpu_millis.unwrap_or(0) });
+        cpu_millis
     }
 }
 

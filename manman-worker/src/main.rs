@@ -1,1 +1,100 @@
-fn main() {}
+//! `manman-worker`: runs game servers on this machine for a manman host.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use manman_worker::config::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+
+/// Two threads: one for whatever blocks a moment, one for the rest. Games do not run in here.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail("TLS can not be set up", None);
+    }
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime can not be set up: {error}"), None),
+    };
+    match cli.command {
+        Command::Run(args) => {
+            set_up_log();
+            match args.resolve() {
+                Ok(config) => runtime.block_on(run(config)),
+                Err(error) => fail(&chain(&error), error.hint()),
+            }
+        }
+        Command::Plan { worker, json } => match worker.resolve() {
+            Ok(config) => report(runtime.block_on(manman_worker::plan_cmd::plan(&config)), json),
+            Err(error) => fail(&chain(&error), error.hint()),
+        },
+        Command::Doctor { worker, json } => match worker.resolve() {
+            Ok(config) => report(Ok(runtime.block_on(manman_worker::doctor::doctor(&config))), json),
+            Err(error) => fail(&chain(&error), error.hint()),
+        },
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
+    let ended = async {
+        // A process that can not hear of signals is ended by them, and games go on all the same.
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            return std::future::pending().await;
+        };
+        // Cancel-safe: signals are levels.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    match manman_worker::run(config, ended).await {
+        Ok(reason) => ExitCode::from(reason.exit_code()),
+        Err(error) => fail(&chain(&error), error.hint()),
+    }
+}
+
+/// Prints what a command found: JSON for programs, lines for people.
+fn report<R: manman_worker::Report>(result: Result<R, manman_worker::RunError>, json: bool) -> ExitCode {
+    use std::io::Write as _;
+
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => return fail(&chain(&error), error.hint()),
+    };
+    let text = if json { serde_json::to_string_pretty(&report).map(|json| json + "\n").unwrap_or_default() } else { report.to_lines() };
+    // A reader that has gone, as `head` does, is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn set_up_log() {
+    let filter = EnvFilter::try_from_env("MANMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(to_terminal).init();
+}
+
+fn fail(text: &str, hint: Option<&str>) -> ExitCode {
+    eprintln!("error: {text}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::FAILURE
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -21,23 +21,34 @@ fn a_copy_beside_its_living_original_is_refused() {
     let parent = tempfile::tempdir().expect("a directory");
     let original = DataDir::open(&parent.path().join("original")).expect("it is free");
     let copy = DataDir::open(&parent.path().join("copy")).expect("it is free");
+    let run = crate::clock::new_run_id();
     // The original's worker, as the copied database names it, is a process that lives.
-    let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().expect("sleep is there");
-    let last = LastRun {
-        pid: sleeper.id(),
-        start_ticks: read_start_ticks(sleeper.id()).expect("it lives"),
-        ..original.this_run().expect("this process lives")
+    let lock = original.path().join(LOCK_FILE);
+    let script = format!("exec 9<'{}'; echo ready; read -r _", lock.display());
+    let mut living = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sh is there");
+    let mut ready = [0; 6];
+    living.stdout.as_mut().expect("it is piped").read_exact(&mut ready).expect("it has opened the lock");
+    let last = ProcessIdentity {
+        pid: living.id(),
+        start_ticks: read_start_ticks(living.id()).expect("it lives"),
+        ..original.this_process(run).expect("this process lives")
     };
-    let this = copy.this_run().expect("this process lives");
-    let refused = copy.refuse_copy(&this, &last);
+    let this = copy.this_process(run).expect("this process lives");
+    let refused = refuse_copy(&this, &last);
     // Nothing is refused to the original itself, nor after its process has ended, nor to a
     // process that merely has the number.
-    let same = original.refuse_copy(&original.this_run().expect("this process lives"), &last);
-    let other_process = copy.refuse_copy(&this, &LastRun { start_ticks: last.start_ticks + 1, ..last.clone() });
-    let other_boot = copy.refuse_copy(&this, &LastRun { boot_id: "another".into(), ..last.clone() });
-    sleeper.kill().expect("it is ours");
-    sleeper.wait().expect("it ends");
-    let ended = copy.refuse_copy(&this, &last);
+    let same = refuse_copy(&original.this_process(run).expect("this process lives"), &last);
+    let other_process = refuse_copy(&this, &ProcessIdentity { start_ticks: last.start_ticks + 1, ..last.clone() });
+    let other_boot = refuse_copy(&this, &ProcessIdentity { boot_id: "another".into(), ..last.clone() });
+    living.kill().expect("it is ours");
+    living.wait().expect("it ends");
+    let ended = refuse_copy(&this, &last);
 
     match refused {
         Err(error @ IdentityError::Copy { .. }) => {

@@ -1,0 +1,241 @@
+//! One worker from its start to its end: what it is made of, and the order in which the parts come
+//! up and go down.
+//!
+//! The reconcile loop starts from SQLite before the host is asked for anything, so that games come
+//! up after a reboot whether or not there is a host. The end of a worker is never the end of its
+//! games, unless it is drained.
+
+mod error;
+pub(crate) mod label;
+pub(crate) mod stub;
+mod worker;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manman_common::wire::ProcessIdentity;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::{Config, DockerMode};
+use crate::driver::Driver;
+use crate::driver::docker::{DockerConfig, DockerDriver};
+use crate::host_link::{self, LinkState, Registration};
+use crate::identity::{DataDir, refuse_copy};
+use crate::reconcile::{LoopClock, Parts, Reconciler};
+use crate::store::{Meta, Store};
+use crate::{api, clock};
+pub use error::RunError;
+pub(crate) use worker::Worker;
+
+/// A drain waits for stop plans, the longest of which save worlds for minutes; after this the
+/// worker goes, and what still lives is adopted by the next.
+const DRAIN_MAX: Duration = Duration::from_secs(30 * 60);
+/// What is under way when the worker is handed over: a start, a stop.
+const HAND_OVER_MAX: Duration = Duration::from_secs(60);
+/// For answers that are being written when the listener closes.
+const LISTENER_GRACE: Duration = Duration::from_secs(1);
+
+/// Why a worker came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was asked to by a signal, or by whoever runs it; games go on.
+    Stopped,
+    /// Every server was stopped by its stop plan.
+    Drained,
+    /// Games go on for the next worker.
+    HandedOver,
+    /// The host gave it up and can not be reached: its supervisor is to start it afresh.
+    Stale,
+}
+
+impl ExitReason {
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Stopped | Self::Drained | Self::HandedOver => 0,
+            // EX_TEMPFAIL: the same again may do better.
+            Self::Stale => 75,
+        }
+    }
+}
+
+/// A worker that is up.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Where its own API listens.
+    pub api_address: SocketAddr,
+    pub api_token: String,
+    /// Its standing with the host, as it changes.
+    pub link: watch::Receiver<LinkState>,
+}
+
+/// Runs a worker until `shutdown` or until it is told to end.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<ExitReason, RunError> {
+    run_with_ready(config, oneshot::channel().0, shutdown).await
+}
+
+/// The same, and tells when the worker is up.
+pub async fn run_with_ready(
+    config: Config,
+    ready: oneshot::Sender<Ready>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<ExitReason, RunError> {
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let process = data_dir.this_process(clock::new_run_id())?;
+    let (store, meta) = open_store(&data_dir, &process, &config).await?;
+    let api_token = write_api_token(&data_dir, &meta)?;
+    let registration = Registration::of(&meta);
+    let label = label::label(&data_dir, &config, registration.as_ref()).await?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let api_address = listener.local_addr().map_err(|source| RunError::Listen { address: config.listen, source })?;
+
+    let servers_dir = data_dir.path().join("servers");
+    let docker = match config.docker {
+        DockerMode::Off => None,
+        DockerMode::On | DockerMode::Auto => Some(Arc::new(DockerDriver::new(DockerConfig::new(label, &servers_dir)))),
+    };
+    if let Some(docker) = &docker {
+        docker.set_session_epoch(meta.session_epoch);
+    }
+    let drivers: Vec<Arc<dyn Driver>> = docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>).collect();
+    let (signals, signal_receiver) = crate::reconcile::signals::channel();
+    let logs = stub::Logs::open(&servers_dir).map_err(|source| RunError::File { path: servers_dir.clone(), source })?;
+    let supervision = stub::Supervisor::new(logs.clone(), signals);
+    let parts = Parts {
+        store: store.clone(),
+        drivers: drivers.clone(),
+        supervision: supervision.clone(),
+        signals: signal_receiver,
+        clock: LoopClock::real(),
+    };
+    let (reconcile, reconciling) = Reconciler::spawn(parts).await?;
+    let reconciling = AbortOnDropHandle::new(reconciling);
+
+    let worker = Arc::new(Worker::new(worker::WorkerParts {
+        data_dir: data_dir.path().to_owned(),
+        process,
+        api_address,
+        api_token,
+        store,
+        reconcile,
+        logs,
+        console: supervision,
+        drivers,
+        docker,
+        registration,
+        revision: meta.observed_revision,
+        frozen: meta.frozen,
+        config,
+    }));
+    let router = api::router(Arc::clone(&worker));
+    worker.calls.serve_with(router.clone());
+    let (close, closed) = watch::channel(false);
+    let listening = AbortOnDropHandle::new(tokio::spawn(listen(listener, router, closed)));
+    tracing::info!(worker.name = %worker.config.name, api = %api_address, data = %worker.data_dir.display(), "the worker is up");
+    // Nobody may be waiting for it.
+    let _ = ready.send(Ready { api_address, api_token: worker.api_token.clone(), link: worker.link_state.subscribe() });
+
+    let linking =
+        worker.config.host.clone().map(|endpoint| AbortOnDropHandle::new(tokio::spawn(host_link::run(Arc::clone(&worker), endpoint))));
+    let reason = until_end(&worker, reconciling, shutdown).await?;
+    drop(linking);
+    if reason != ExitReason::Stale {
+        host_link::goodbye(&worker).await;
+    }
+    close.send_replace(true);
+    let _ = tokio::time::timeout(LISTENER_GRACE, listening).await;
+    tracing::info!(?reason, "the worker ends");
+    Ok(reason)
+}
+
+/// Waits for whatever ends this worker, and brings a drain to its end.
+async fn until_end(
+    worker: &Worker,
+    reconciling: AbortOnDropHandle<()>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<ExitReason, RunError> {
+    let mut ordered = worker.ordered_end();
+    let work = async {
+        let reason = match ordered.wait_for(Option::is_some).await {
+            Ok(reason) => reason.unwrap_or(ExitReason::Stopped),
+            // The worker holds the sender.
+            Err(_) => ExitReason::Stopped,
+        };
+        let (keep_servers, limit) = match reason {
+            ExitReason::Drained => (false, DRAIN_MAX),
+            ExitReason::HandedOver => (true, HAND_OVER_MAX),
+            ExitReason::Stopped | ExitReason::Stale => return reason,
+        };
+        tracing::info!(keep_servers, "draining");
+        match tokio::time::timeout(limit, worker.drain(keep_servers)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = api::error_chain(&error), "the drain failed; what still lives goes on"),
+            Err(_) => tracing::error!("the drain took too long; what still lives goes on"),
+        }
+        reason
+    };
+    // Cancel-safe: a drain that is cut short leaves games to be adopted.
+    tokio::select! {
+        reason = work => Ok(reason),
+        () = shutdown => Ok(ExitReason::Stopped),
+        ended = reconciling => match ended {
+            Ok(()) => Err(RunError::LoopEnded),
+            Err(source) => Err(RunError::LoopBroke { source }),
+        },
+    }
+}
+
+async fn listen(listener: TcpListener, router: axum::Router, mut closed: watch::Receiver<bool>) {
+    let close = async move {
+        // A sender that is gone closes, too.
+        let _ = closed.wait_for(|closed| *closed).await;
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(close).await {
+        tracing::error!(%error, "the worker's own API has ended");
+    }
+}
+
+async fn open_store(data_dir: &DataDir, process: &ProcessIdentity, config: &Config) -> Result<(Store, Meta), RunError> {
+    let path = data_dir.path().to_owned();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await.map_err(|source| RunError::LoopBroke { source })??;
+    if let Some(aside) = &opened.set_aside {
+        tracing::error!(
+            path = %aside.path.display(),
+            reason = aside.reason,
+            "the worker's database was damaged and has been set aside; what runs is adopted, and the host says again what should be"
+        );
+    }
+    let store = opened.store;
+    if let Some(last) = store.meta().await?.process {
+        refuse_copy(process, &last)?;
+    }
+    let (process, name) = (process.clone(), config.name.clone());
+    let meta = store
+        .update_meta(move |meta| {
+            meta.process = Some(process);
+            meta.name = Some(name);
+            meta.api_token.get_or_insert_with(|| clock::new_token("api"));
+        })
+        .await?;
+    Ok((store, meta))
+}
+
+/// Puts the token of the worker's own API where its machine's owner finds it.
+fn write_api_token(data_dir: &DataDir, meta: &Meta) -> Result<String, RunError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+
+    let token = meta.api_token.clone().unwrap_or_default();
+    let path = data_dir.path().join("api-token");
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        writeln!(file, "{token}")
+    };
+    write().map_err(|source| RunError::File { path: path.clone(), source })?;
+    Ok(token)
+}

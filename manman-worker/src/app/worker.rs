@@ -1,0 +1,242 @@
+//! The worker as its API and its link see it: one place for what both may ask of it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use manman_common::client::Client;
+use manman_common::link::IndexEntry;
+use manman_common::wire::{DriverReport, MachineUsage, ProcessIdentity};
+use manman_common::{Revision, ServerId, ServerSpec};
+use manman_worker_core::{LocalChange, Record};
+use tokio::sync::watch;
+
+use super::ExitReason;
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::driver::docker::DockerDriver;
+use crate::host_link::{CallDesk, LinkControl, LinkState, Registration, beat_body};
+use crate::machine::UsageMeter;
+use crate::reconcile::{Created, ReconcileError, ReconcileHandle, Statuses};
+use crate::store::{Store, StoreError};
+
+/// An engine that does not say its version in this time is not well, and the registration goes on
+/// without it.
+const REPORT_WITHIN: Duration = Duration::from_secs(3);
+
+pub(super) struct WorkerParts {
+    pub(super) config: Config,
+    pub(super) data_dir: PathBuf,
+    pub(super) process: ProcessIdentity,
+    pub(super) api_address: SocketAddr,
+    pub(super) api_token: String,
+    pub(super) store: Store,
+    pub(super) reconcile: ReconcileHandle,
+    pub(super) logs: super::stub::Logs,
+    pub(super) console: Arc<super::stub::Supervisor>,
+    pub(super) drivers: Vec<Arc<dyn Driver>>,
+    pub(super) docker: Option<Arc<DockerDriver>>,
+    pub(super) registration: Option<Registration>,
+    pub(super) revision: Revision,
+    pub(super) frozen: bool,
+}
+
+pub(crate) struct Worker {
+    pub(crate) config: Config,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) process: ProcessIdentity,
+    pub(crate) api_address: SocketAddr,
+    pub(crate) api_token: String,
+    pub(crate) store: Store,
+    pub(crate) logs: super::stub::Logs,
+    pub(crate) console: Arc<super::stub::Supervisor>,
+    pub(crate) calls: CallDesk,
+    pub(crate) link: LinkControl,
+    pub(crate) link_state: watch::Sender<LinkState>,
+    pub(crate) reconcile: ReconcileHandle,
+    drivers: Vec<Arc<dyn Driver>>,
+    docker: Option<Arc<DockerDriver>>,
+    registration: Mutex<Option<Registration>>,
+    revision: AtomicU64,
+    frozen: AtomicBool,
+    end: watch::Sender<Option<ExitReason>>,
+    meter: UsageMeter,
+}
+
+impl Worker {
+    pub(super) fn new(parts: WorkerParts) -> Self {
+        let state = LinkState { registration: parts.registration.clone(), ..LinkState::default() };
+        Self {
+            config: parts.config,
+            data_dir: parts.data_dir,
+            process: parts.process,
+            api_address: parts.api_address,
+            api_token: parts.api_token,
+            store: parts.store,
+            logs: parts.logs,
+            console: parts.console,
+            calls: CallDesk::new(),
+            link: LinkControl::default(),
+            link_state: watch::Sender::new(state),
+            reconcile: parts.reconcile,
+            drivers: parts.drivers,
+            docker: parts.docker,
+            registration: Mutex::new(parts.registration),
+            revision: AtomicU64::new(parts.revision.get()),
+            frozen: AtomicBool::new(parts.frozen),
+            end: watch::Sender::new(None),
+            meter: UsageMeter::default(),
+        }
+    }
+
+    // What it is.
+
+    pub(crate) fn registration(&self) -> Option<Registration> {
+        self.registration.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything that the host wanted up to here is stored.
+    pub(crate) fn revision(&self) -> Revision {
+        Revision::new(self.revision.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
+    pub(crate) fn usage(&self) -> MachineUsage {
+        self.meter.measure(&self.data_dir)
+    }
+
+    pub(crate) fn statuses(&self) -> Statuses {
+        self.reconcile.statuses().borrow().clone()
+    }
+
+    pub(crate) fn watch_statuses(&self) -> watch::Receiver<Statuses> {
+        self.reconcile.statuses()
+    }
+
+    pub(crate) fn watch_events(&self) -> watch::Receiver<u64> {
+        self.store.event_seq()
+    }
+
+    pub(crate) async fn driver_reports(&self) -> Vec<DriverReport> {
+        let mut reports = Vec::with_capacity(self.drivers.len());
+        for driver in &self.drivers {
+            let report = tokio::time::timeout(REPORT_WITHIN, driver.report()).await;
+            reports.push(report.unwrap_or_else(|_| DriverReport {
+                method: driver.method(),
+                ready: false,
+                version: None,
+                problem: Some(format!("it did not answer within {} s", REPORT_WITHIN.as_secs())),
+            }));
+        }
+        reports
+    }
+
+    // What is asked of it.
+
+    pub(crate) async fn records(&self) -> Result<Vec<Record>, ReconcileError> {
+        self.reconcile.records().await
+    }
+
+    pub(crate) async fn change_here(&self, server: ServerId, change: LocalChange) -> Result<bool, ReconcileError> {
+        self.reconcile.change_here(server, change).await
+    }
+
+    pub(crate) async fn create_here(&self, spec: ServerSpec) -> Result<Created, ReconcileError> {
+        self.reconcile.create_here(spec).await
+    }
+
+    pub(crate) async fn freeze(&self, frozen: bool) -> Result<(), ReconcileError> {
+        self.reconcile.freeze(frozen).await?;
+        self.frozen.store(frozen, Ordering::Relaxed);
+        // The host hears of it now, not with the next beat.
+        self.link.beat_now.notify_one();
+        Ok(())
+    }
+
+    pub(super) async fn drain(&self, keep_servers: bool) -> Result<(), ReconcileError> {
+        self.reconcile.drain(keep_servers).await
+    }
+
+    /// Has the worker end; the first reason counts.
+    pub(crate) fn end(&self, reason: ExitReason) {
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(reason);
+            first
+        });
+    }
+
+    pub(super) fn ordered_end(&self) -> watch::Receiver<Option<ExitReason>> {
+        self.end.subscribe()
+    }
+
+    // What the host has to do with it.
+
+    /// Those of the host's index that are not stored as it has them.
+    pub(crate) async fn differing(&self, index: BTreeMap<ServerId, IndexEntry>) -> Result<Vec<ServerId>, ReconcileError> {
+        let stored = self.reconcile.index().await?;
+        let differs = |server: &ServerId, entry: &IndexEntry| match stored.get(server) {
+            None => true,
+            Some(known) => entry.generation > known.generation || (entry.generation == known.generation && entry.hash != known.hash),
+        };
+        Ok(index.iter().filter(|(server, entry)| differs(server, entry)).map(|(server, _)| *server).collect())
+    }
+
+    /// Specs and revision are on the disk when this answers.
+    pub(crate) async fn take_specs(&self, specs: Vec<ServerSpec>, revision: Revision) -> Result<(), ReconcileError> {
+        let from = self.revision();
+        if specs.is_empty() && from == revision {
+            return Ok(());
+        }
+        self.reconcile.apply_specs(from, revision, specs).await?;
+        self.revision.store(revision.get(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps what a registration gave. Another host counts its revisions anew.
+    pub(crate) async fn keep_registration(&self, registration: &Registration, other_host: bool) -> Result<(), ReconcileError> {
+        if other_host {
+            self.take_specs(Vec::new(), Revision::default()).await?;
+        }
+        let stored = registration.clone();
+        self.store.update_meta(move |meta| stored.write_to(meta)).await?;
+        if let Some(docker) = &self.docker {
+            docker.set_session_epoch(registration.session_epoch);
+        }
+        *self.registration.lock().unwrap_or_else(PoisonError::into_inner) = Some(registration.clone());
+        Ok(())
+    }
+
+    pub(crate) async fn forget_registration(&self) -> Result<(), StoreError> {
+        self.store.update_meta(Registration::clear).await?;
+        *self.registration.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.link_state.send_modify(|state| *state = LinkState::default());
+        Ok(())
+    }
+
+    /// The host as this worker speaks to it, where there is one that knows it.
+    pub(crate) fn host_client(&self) -> Option<Client> {
+        let endpoint = self.config.host.clone()?;
+        Client::new(endpoint, Some(self.registration()?.token)).ok()
+    }
+
+    /// Whether the host answers at all, whatever it says.
+    pub(crate) async fn host_answers(&self) -> bool {
+        let (Some(client), Some(registration)) = (self.host_client(), self.registration()) else { return false };
+        let beat = beat_body(self, Some(registration.session_epoch), None);
+        match client.worker_beat(registration.worker_id, &beat).await {
+            Ok(_) => true,
+            Err(error) => !error.is_unreachable(),
+        }
+    }
+}
