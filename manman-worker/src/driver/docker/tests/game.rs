@@ -19,7 +19,7 @@ pub(super) const IMAGE: &str = "manman-test/game";
 
 /// It has content below a VOLUME, a user that is not root, and a console.
 const DOCKERFILE: &str = r#"FROM debian:bookworm-slim
-RUN useradd --uid 1234 --user-group game && install -d -o game -g game /keep/deep && echo seeded > /keep/deep/seed \
+RUN useradd --uid 1234 --user-group game && install -d -o game -g game /keep /keep/deep && echo seeded > /keep/deep/seed \
     && chown game:game /keep/deep/seed && chmod 0640 /keep/deep/seed && install -d -o game -g game /data
 COPY game.sh /usr/local/bin/game
 USER game

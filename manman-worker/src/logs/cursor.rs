@@ -1,0 +1,116 @@
+//! How far an instance's output has been taken over, as the log itself tells.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use manman_common::InstanceId;
+use manman_common::logs::{LogRecord, LogStream};
+
+use super::book::Published;
+use crate::driver::OutputCursor;
+
+/// The engine's log is read again from at most a minute before its last line, so a stream that has
+/// been silent for longer need not be looked for.
+const LOOK_BACK_SECONDS: i64 = 120;
+
+const BLOCK: u64 = 256 * 1024;
+
+/// Which instance printed last, and the number of the first line that can be its own.
+pub(super) struct Begun {
+    pub(super) instance: InstanceId,
+    pub(super) seq: u64,
+}
+
+impl Begun {
+    pub(super) fn read(dir: &Path) -> io::Result<Option<Self>> {
+        let text = match std::fs::read_to_string(dir.join("instance")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let parsed =
+            text.trim().split_once(' ').and_then(|(instance, seq)| Some(Self { instance: instance.parse().ok()?, seq: seq.parse().ok()? }));
+        Ok(parsed)
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+        let new = dir.join("instance.new");
+        std::fs::write(&new, format!("{} {}\n", self.instance, self.seq))?;
+        std::fs::rename(new, dir.join("instance"))
+    }
+}
+
+/// Reads backwards from the end of the log to line `from`.
+pub(super) fn find(log: &Published, from: u64) -> io::Result<OutputCursor> {
+    let mut search = Search { from, cursor: OutputCursor::default(), oldest: None, done: [false; 2] };
+    for segment in log.segments.iter().rev() {
+        let file = match File::open(&segment.path) {
+            Ok(file) => file,
+            // Its time was up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        // The beginning of a record whose rest lies in the block before this one.
+        let mut rest: Vec<u8> = Vec::new();
+        let mut end = segment.len;
+        while end > 0 {
+            let begin = end.saturating_sub(BLOCK);
+            let mut block = vec![0; usize::try_from(end - begin).unwrap_or(0)];
+            file.read_exact_at(&mut block, begin)?;
+            block.extend_from_slice(&rest);
+            end = begin;
+            let whole = if begin == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |at| at + 1) };
+            for line in block[whole..].rsplit(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                if LogRecord::parse(line).is_some_and(|record| search.take(&record)) {
+                    return Ok(search.cursor);
+                }
+            }
+            block.truncate(whole);
+            rest = block;
+        }
+    }
+    Ok(search.cursor)
+}
+
+struct Search {
+    from: u64,
+    cursor: OutputCursor,
+    /// The time before which nothing matters.
+    oldest: Option<String>,
+    done: [bool; 2],
+}
+
+impl Search {
+    /// Whether the search is over.
+    fn take(&mut self, record: &LogRecord<'_>) -> bool {
+        if record.seq.get() < self.from {
+            return true;
+        }
+        let (place, done) = match record.stream {
+            LogStream::Stdout => (&mut self.cursor.stdout, 0),
+            LogStream::Stderr => (&mut self.cursor.stderr, 1),
+            LogStream::Manager => return false,
+        };
+        if self.oldest.get_or_insert_with(|| earlier(record.time)).as_str() > record.time {
+            return true;
+        }
+        match place {
+            None => *place = Some((record.time.to_owned(), 1)),
+            Some((time, count)) if time == record.time && !self.done[done] => *count += 1,
+            Some(_) => self.done[done] = true,
+        }
+        self.done == [true; 2]
+    }
+}
+
+fn earlier(time: &str) -> String {
+    match chrono::DateTime::parse_from_rfc3339(time) {
+        Ok(moment) => {
+            let earlier = moment.to_utc() - chrono::Duration::seconds(LOOK_BACK_SECONDS);
+            earlier.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
+        }
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Takes what an instance prints over into its server's log, without a line lost or doubled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use manman_worker_core::Instance;
+
+use super::book::LogBook;
+use crate::driver::{Driver, DriverErrorKind, OutputBatch};
+
+/// Between two attempts at an engine or a disk that refuses.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What happens while a log is taken over, for whoever watches the instance.
+pub trait Listener: Send + Sync {
+    /// These lines are in the log now.
+    fn lines(&self, batch: &OutputBatch);
+    /// It can not go on for now; `None` when it goes on again.
+    fn trouble(&self, trouble: Option<Trouble>);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// `DiskFull` or `LogLost`.
+    pub kind: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// Runs until the instance is dead and all that it printed is in the log. Whatever fails is tried
+/// again: the lines wait in the engine meanwhile.
+pub async fn follow(book: &LogBook, driver: &dyn Driver, instance: &Instance, listener: &dyn Listener) {
+    let mut troubled = false;
+    let mut report = |trouble: Option<Trouble>| {
+        if troubled || trouble.is_some() {
+            troubled = trouble.is_some();
+            listener.trouble(trouble);
+        }
+    };
+    loop {
+        let after = {
+            let (book, id) = (book.clone(), instance.id);
+            tokio::task::spawn_blocking(move || book.begin_instance(id)).await
+        };
+        let after = match after {
+            Ok(Ok(after)) => after,
+            Ok(Err(error)) => {
+                report(Some(disk_trouble(&error)));
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            // The runtime goes down.
+            Err(_) => return,
+        };
+        match driver.output(instance, Some(after)).await {
+            Ok(mut output) => loop {
+                match output.next().await {
+                    Some(Ok(batch)) => {
+                        let batch = Arc::new(batch);
+                        while let Err(error) = append(book, &batch).await {
+                            report(Some(disk_trouble(&error)));
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                        report(None);
+                        listener.lines(&batch);
+                    }
+                    Some(Err(error)) => {
+                        report(Some(log_trouble(&error)));
+                        break;
+                    }
+                    None => {
+                        report(None);
+                        return;
+                    }
+                }
+            },
+            Err(error) if error.kind == DriverErrorKind::Gone => return,
+            Err(error) => report(Some(log_trouble(&error))),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn append(book: &LogBook, batch: &Arc<OutputBatch>) -> std::io::Result<()> {
+    let (book, batch) = (book.clone(), Arc::clone(batch));
+    tokio::task::spawn_blocking(move || book.append(&batch.lines)).await.map_err(std::io::Error::other)?
+}
+
+fn disk_trouble(error: &std::io::Error) -> Trouble {
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    Trouble {
+        kind: if full { "DiskFull" } else { "LogLost" },
+        message: format!("what the game prints can not be written to its log: {error}"),
+        hint: full.then(|| "make room on the disk; the lines wait for up to 192 MB of them".to_owned()),
+    }
+}
+
+fn log_trouble(error: &crate::driver::DriverError) -> Trouble {
+    Trouble { kind: "LogLost", message: format!("what the game prints can not be read at the moment: {error}"), hint: error.hint.clone() }
+}

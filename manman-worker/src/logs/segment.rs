@@ -1,0 +1,117 @@
+//! Segment files: their names, the search for a record by its number, and the repair of a torn end.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use manman_common::logs::{LogRecord, RECORD_MAX};
+
+/// Where a segment is, in the file system and in the whole of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) first_seq: u64,
+    /// Bytes of the log before it, counted from when the log was opened.
+    pub(super) start: u64,
+    /// Bytes of whole records.
+    pub(super) len: u64,
+    pub(super) path: PathBuf,
+}
+
+pub(super) fn path(dir: &Path, first_seq: u64) -> PathBuf {
+    dir.join(format!("{first_seq:020}.log"))
+}
+
+/// The first numbers of the segments in a directory, ascending; other files are none of ours.
+pub(super) fn scan(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".log")).filter(|number| number.len() == 20);
+        found.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Bytes up to the end of the last sound record, and that record's number. What follows was torn
+/// off by a crash, or never reached the disk.
+pub(super) fn sound_end(file: &File, first_seq: u64) -> io::Result<(u64, Option<u64>)> {
+    let size = file.metadata()?.len();
+    // The usual case: the very last record is whole.
+    let window = size.min(2 * RECORD_MAX as u64);
+    let mut tail = vec![0; usize::try_from(window).unwrap_or(0)];
+    file.read_exact_at(&mut tail, size - window)?;
+    if tail.last() == Some(&b'\n') {
+        let line = tail[..tail.len() - 1].rsplit(|b| *b == b'\n').next().unwrap_or_default();
+        if let Some(record) = LogRecord::parse(line) {
+            return Ok((size, Some(record.seq.get())));
+        }
+    }
+    // Else from the front: a record counts as long as its number is the next one.
+    let (mut offset, mut expected) = (0, first_seq);
+    let mut chunk = vec![0; 1024 * 1024];
+    loop {
+        let read = read_some(file, &mut chunk, offset)?;
+        let mut taken = 0;
+        while let Some(end) = chunk[taken..read].iter().position(|b| *b == b'\n') {
+            match LogRecord::parse(&chunk[taken..taken + end]) {
+                Some(record) if record.seq.get() == expected => {
+                    taken += end + 1;
+                    expected += 1;
+                }
+                Some(_) | None => return Ok((offset + taken as u64, expected.checked_sub(1).filter(|last| *last >= first_seq))),
+            }
+        }
+        offset += taken as u64;
+        if taken == 0 {
+            return Ok((offset, expected.checked_sub(1).filter(|last| *last >= first_seq)));
+        }
+    }
+}
+
+/// Offset of the first record whose number is at least `seq`, in the first `len` bytes.
+pub(super) fn seek(file: &File, len: u64, seq: u64) -> io::Result<u64> {
+    // Every record that begins before `low` is older; the wanted one begins at `high` or before.
+    let (mut low, mut high) = (0, len);
+    let mut window = vec![0; 2 * RECORD_MAX];
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let read = read_some(file, &mut window, middle)?;
+        // At the low end a record begins; elsewhere the first one begins after a line feed.
+        let skip = if middle == low { Some(0) } else { window[..read].iter().position(|b| *b == b'\n').map(|at| at + 1) };
+        let Some(begin) = skip.filter(|skip| middle + (*skip as u64) < high) else {
+            high = middle;
+            continue;
+        };
+        let Some(end) = window[begin..read].iter().position(|b| *b == b'\n') else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a log segment holds a record without an end"));
+        };
+        let record = LogRecord::parse(&window[begin..begin + end]);
+        let found = record.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a log segment holds what is no record"))?.seq.get();
+        if found < seq {
+            low = middle + (begin + end + 1) as u64;
+        } else {
+            // Where the record begins at `middle + begin` the search goes on before it.
+            if middle == low {
+                return Ok(low);
+            }
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// As much as there is, up to the buffer's size.
+pub(super) fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
