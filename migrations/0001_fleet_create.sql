@@ -94,6 +94,8 @@ create table token (
     label        text not null default '',
     worker_id    uuid references worker (id),
     server_id    uuid references server (id),
+    -- With the scope login: what the browser that redeems it may do.
+    grants       text check (grants in ('admin', 'operator', 'viewer')),
     -- A browser's session rather than a token handed to somebody.
     session      boolean not null default false,
     created_at   timestamptz not null,

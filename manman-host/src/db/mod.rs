@@ -5,6 +5,7 @@ pub mod host;
 pub mod idempotency;
 pub mod port;
 pub mod server;
+pub mod status;
 pub mod token;
 pub mod worker;
 

@@ -21,13 +21,14 @@ const OPEN: &[(Method, &str)] = &[
     (Method::GET, "/"),
     (Method::GET, "/assets/{*path}"),
     (Method::GET, "/login"),
-    (Method::POST, "/login"),
     (Method::GET, "/openapi.json"),
     (Method::GET, "/docs"),
     (Method::GET, "/docs/"),
-    (Method::GET, "/docs/{*path}"),
+    (Method::GET, "/docs/{*rest}"),
     (Method::POST, "/worker"),
     (Method::POST, "/worker/{id}"),
+    // On the internal listener alone.
+    (Method::GET, "/__internal/health"),
 ];
 
 pub const COOKIE: &str = "manman_session";
@@ -192,8 +193,18 @@ pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request
             Presented::Known(_) => {}
         }
     }
+    if let Err(error) = check_cookie_origin(&request) {
+        return error.into_response();
+    }
     request.extensions_mut().insert(presented);
     next.run(request).await
+}
+
+/// A page of another port of this machine counts as the same site, so its cookie comes along; what
+/// it may not do is change anything.
+fn check_cookie_origin(request: &Request) -> Result<(), ApiError> {
+    let by_cookie = !request.headers().contains_key(header::AUTHORIZATION) && request.headers().contains_key(header::COOKIE);
+    if by_cookie && !request.method().is_safe() { check_origin(request.headers()) } else { Ok(()) }
 }
 
 async fn present(app: &App, headers: &HeaderMap) -> Result<Presented, ApiError> {
@@ -277,7 +288,8 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether a WebSocket's origin is this host itself: a browser sends its cookie along from any page.
+/// Whether the request comes from a page of this host itself, or from no page at all: a browser
+/// opens WebSockets from any page, and sends its cookie along.
 pub fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());

@@ -1,6 +1,7 @@
 //! The host's HTTP side: all routes, and what they share.
 
 pub mod auth;
+pub mod docs;
 pub mod error;
 pub mod extract;
 pub mod router;

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse as _;
+use axum::routing::get;
 use manman_common::{Kind, Problem};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::error::{ApiError, PROBLEM_JSON, problem_response};
+use super::error::{ApiError, problem_response};
 use crate::app::AppRef;
 use crate::clock;
 
@@ -35,8 +36,20 @@ pub fn api() -> OpenApiRouter<AppRef> {
         .merge(super::metrics::routes())
 }
 
-pub fn router(app: &AppRef) -> Router {
-    let (router, _openapi) = api().split_for_parts();
+/// Which of the host's two doors a request comes in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Public,
+    Internal,
+}
+
+pub fn router(app: &AppRef, door: Door) -> Router {
+    let (router, openapi) = api().split_for_parts();
+    let router = router.merge(super::docs::routes(super::docs::finish(openapi)));
+    let router = match door {
+        Door::Public => router,
+        Door::Internal => router.route("/__internal/health", get(health)),
+    };
     router
         .fallback(async || ApiError::from(Problem::new(Kind::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Problem::new(Kind::MethodNotAllowed, "this path does not take that method")))
@@ -45,6 +58,12 @@ pub fn router(app: &AppRef) -> Router {
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
         .layer(middleware::from_fn(finish))
         .with_state(app.clone())
+}
+
+/// For whoever watches over the host's process: it answers, and so does its database.
+async fn health(State(app): State<AppRef>) -> Result<&'static str, ApiError> {
+    sqlx::Connection::ping(&mut *app.db.acquire().await?).await?;
+    Ok("ok")
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,18 +83,27 @@ async fn finish(request: Request, next: Next) -> Response<Body> {
         let headers = response.headers().clone();
         response = problem_response(&problem);
         keep_missing(response.headers_mut(), &headers);
-    } else if (status.is_client_error() || status.is_server_error()) && response.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON)
-    {
+    } else if is_foreign_error(&response) {
         let problem = Problem { instance: Some(id.clone()), ..foreign(status) };
         let headers = response.headers().clone();
         response = problem_response(&problem);
         keep_missing(response.headers_mut(), &headers);
     }
     tracing::debug!(request.id = %id, %method, path, status = response.status().as_u16(), elapsed_us = micros(began.elapsed()), "request answered");
+    super::docs::secure(&path, &mut response);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// Whether it is an error that none of our handlers worded, as problem or as page.
+fn is_foreign_error(response: &Response<Body>) -> bool {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    (status.is_client_error() || status.is_server_error())
+        && !kind.starts_with("application/problem+json")
+        && !kind.starts_with("text/html")
 }
 
 fn micros(elapsed: Duration) -> u64 {
