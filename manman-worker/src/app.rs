@@ -25,6 +25,7 @@ use crate::driver::Driver;
 use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::host_link::{self, LinkState, Registration};
 use crate::identity::{DataDir, refuse_copy};
+use crate::logs::{LogBooks, Retention};
 use crate::reconcile::{LoopClock, Parts, Reconciler};
 use crate::store::{Meta, Store};
 use crate::{api, clock};
@@ -103,7 +104,7 @@ pub async fn run_with_ready(
     }
     let drivers: Vec<Arc<dyn Driver>> = docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>).collect();
     let (signals, signal_receiver) = crate::reconcile::signals::channel();
-    let logs = stub::Logs::open(&servers_dir).map_err(|source| RunError::File { path: servers_dir.clone(), source })?;
+    let logs = LogBooks::new(&servers_dir, Retention::default());
     let supervision = stub::Supervisor::new(logs.clone(), signals);
     let parts = Parts {
         store: store.clone(),

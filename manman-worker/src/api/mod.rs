@@ -4,6 +4,7 @@
 mod auth;
 mod error;
 mod lifecycle;
+mod log;
 mod ports;
 mod power;
 mod server;
@@ -39,6 +40,8 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .route("/server/{id}/start", post(power::start))
         .route("/server/{id}/shutdown", post(power::shutdown))
         .route("/server/{id}/kill", post(power::kill))
+        .route("/server/{id}/log", get(log::pointer))
+        .route("/server/{id}/log/stream", get(log::stream))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -2,40 +2,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use manman_common::logs::{LogEnd, LogGap, LogQuery};
-use manman_common::{InstanceId, LogSeq, ServerId};
+use manman_common::{InstanceId, ServerId};
 
 use crate::reconcile::signals::{SignalSender, Supervision, Watched};
 
-#[derive(Clone)]
-pub(crate) struct Logs;
-pub(crate) struct Reader;
-#[expect(dead_code, reason = "stands in")]
-pub(crate) enum Item {
-    Chunk(Bytes),
-    Gap(LogGap),
-    End(LogEnd),
-}
-impl Logs {
-    pub(crate) fn open(_: &std::path::Path) -> std::io::Result<Self> {
-        Ok(Self)
-    }
-    pub(crate) async fn open_reader(&self, _: ServerId, _: &LogQuery) -> std::io::Result<Reader> {
-        Ok(Reader)
-    }
-}
-impl Reader {
-    pub(crate) fn bounds(&self) -> (LogSeq, LogSeq) {
-        (LogSeq::new(0), LogSeq::new(0))
-    }
-    pub(crate) async fn next(&mut self) -> Item {
-        Item::End(LogEnd::Complete)
-    }
-}
 pub(crate) struct Supervisor(SignalSender);
 impl Supervisor {
-    pub(crate) fn new(_: Logs, signals: SignalSender) -> Arc<Self> {
+    pub(crate) fn new(_: crate::logs::LogBooks, signals: SignalSender) -> Arc<Self> {
         Arc::new(Self(signals))
     }
 }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::driver::Driver;
 use crate::driver::docker::DockerDriver;
 use crate::host_link::{CallDesk, LinkControl, LinkState, Registration, beat_body};
+use crate::logs::{LogBook, LogBooks};
 use crate::machine::UsageMeter;
 use crate::reconcile::{Created, ReconcileError, ReconcileHandle, Statuses};
 use crate::store::{Store, StoreError};
@@ -35,7 +36,7 @@ pub(super) struct WorkerParts {
     pub(super) api_token: String,
     pub(super) store: Store,
     pub(super) reconcile: ReconcileHandle,
-    pub(super) logs: super::stub::Logs,
+    pub(super) logs: LogBooks,
     pub(super) console: Arc<super::stub::Supervisor>,
     pub(super) drivers: Vec<Arc<dyn Driver>>,
     pub(super) docker: Option<Arc<DockerDriver>>,
@@ -51,7 +52,7 @@ pub(crate) struct Worker {
     pub(crate) api_address: SocketAddr,
     pub(crate) api_token: String,
     pub(crate) store: Store,
-    pub(crate) logs: super::stub::Logs,
+    logs: LogBooks,
     pub(crate) console: Arc<super::stub::Supervisor>,
     pub(crate) calls: CallDesk,
     pub(crate) link: LinkControl,
@@ -139,6 +140,13 @@ impl Worker {
             }));
         }
         reports
+    }
+
+    /// A server's log, made if there is none yet.
+    pub(crate) async fn log_of(&self, server: ServerId) -> std::io::Result<LogBook> {
+        let logs = self.logs.clone();
+        // The first look reads the end of a file.
+        tokio::task::spawn_blocking(move || logs.open(server)).await.map_err(std::io::Error::other)?
     }
 
     // What is asked of it.

@@ -11,11 +11,14 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::transport::{Closed, LogPiece, Outgoing};
+use crate::api::error_chain;
 use crate::app::Worker;
-use crate::app::stub::Item;
+use crate::logs::{LogItem, LogSession};
 
 /// As many as the host opens at most.
 const STREAMS_MAX: usize = 1024;
+/// A quarter of the window: while one piece is on its way, the next is being read.
+const CHUNK_MAX: usize = (LOG_WINDOW / 4) as usize;
 /// No sum of grants may pass this: a host that grants more than it can mean is a broken one.
 const CREDIT_MAX: usize = 64 * LOG_WINDOW as usize;
 
@@ -75,18 +78,15 @@ async fn follow(
     query: LogQuery,
     credit: &Semaphore,
 ) -> Result<(), Closed> {
-    let mut reader = match worker.logs.open_reader(server, &query).await {
-        Ok(reader) => reader,
-        Err(error) => {
-            tracing::debug!(server.id = %server, error = crate::api::error_chain(&error), "a log can not be read");
-            return end(outgoing, stream, LogEnd::ServerGone).await;
-        }
+    let mut session = match open(worker, server, &query).await {
+        Some(session) => session,
+        None => return end(outgoing, stream, LogEnd::ServerGone).await,
     };
-    let (first_seq, last_seq) = reader.bounds();
+    let (first_seq, last_seq) = (session.first_seq(), session.last_seq());
     outgoing.send_log(LogPiece::Frame(ToHost::LogOpened { stream, first_seq, last_seq })).await?;
     loop {
-        match reader.next().await {
-            Item::Chunk(records) => {
+        match session.next(CHUNK_MAX).await {
+            Ok(LogItem::Chunk(records)) => {
                 let bytes = u32::try_from(records.len()).unwrap_or(u32::MAX);
                 match credit.acquire_many(bytes).await {
                     Ok(spent) => spent.forget(),
@@ -94,8 +94,35 @@ async fn follow(
                 }
                 outgoing.send_log(LogPiece::Chunk { stream, records }).await?;
             }
-            Item::Gap(gap) => outgoing.send_log(LogPiece::Frame(ToHost::LogGap { stream, gap })).await?,
-            Item::End(reason) => return end(outgoing, stream, reason).await,
+            Ok(LogItem::Gap(gap)) => outgoing.send_log(LogPiece::Frame(ToHost::LogGap { stream, gap })).await?,
+            Ok(LogItem::End(reason)) => return end(outgoing, stream, reason).await,
+            Err(error) => {
+                tracing::error!(server.id = %server, error = error_chain(&error), "a log can not be read any more");
+                return end(outgoing, stream, LogEnd::ServerGone).await;
+            }
+        }
+    }
+}
+
+/// The log of a server that this worker has, or had and has kept the log of.
+async fn open(worker: &Worker, server: ServerId, query: &LogQuery) -> Option<LogSession> {
+    let known = worker.records().await.is_ok_and(|records| records.iter().any(|record| record.spec.id == server && !record.tried.purged));
+    if !known {
+        return None;
+    }
+    let book = match worker.log_of(server).await {
+        Ok(book) => book,
+        Err(error) => {
+            tracing::error!(server.id = %server, error = error_chain(&error), "a log can not be opened");
+            return None;
+        }
+    };
+    match LogSession::open(&book, query) {
+        Ok(session) => Some(session),
+        Err(problem) => {
+            // The host checks the query before it asks; this is for one that does not.
+            tracing::warn!(server.id = %server, %problem, "a log was asked for in a way that is not understood");
+            None
         }
     }
 }
