@@ -122,12 +122,14 @@ impl<'a> Sight<'a> {
         if let Some(kind) = self.in_flight {
             return Decision { cancel: self.stands_in_the_way(kind), ..Decision::default() };
         }
-        if let Some(surplus) = self.surplus.first() {
-            return self.stop(surplus, StopMode::Graceful);
-        }
-        match self.keeper {
-            Some(keeper) => self.decide_live(keeper),
-            None => self.decide_dead(),
+        let decision = match (self.surplus.first(), self.keeper) {
+            (Some(surplus), _) => self.stop(surplus, StopMode::Graceful),
+            (None, Some(keeper)) => self.decide_live(keeper),
+            (None, None) => self.decide_dead(),
+        };
+        match decision.step {
+            Some(_) => decision,
+            None => Decision { wake_at: earlier(decision.wake_at, self.next_removal()), ..decision },
         }
     }
 
@@ -145,6 +147,7 @@ impl<'a> Sight<'a> {
             return removal;
         }
         match self.record.spec.desired {
+            DesiredState::Deleted if !self.dead.is_empty() => Decision::default(),
             DesiredState::Running | DesiredState::Stopped => {
                 if let Some(decision) = self.install() {
                     return decision;
@@ -171,15 +174,17 @@ impl<'a> Sight<'a> {
 
     /// Removes what is dead. One that can not be removed does not keep the next from starting.
     fn clear_away(&self) -> Option<Decision> {
-        let due = |instance: &&&Instance| self.record.tried.remove_after.get(&instance.id).is_none_or(|after| *after <= self.now);
-        match self.dead.iter().find(due) {
-            Some(instance) => Some(Decision::step(Step::Remove { server: self.server, instance: instance.id })),
-            None if self.record.spec.desired == DesiredState::Deleted => {
-                let next = self.dead.iter().filter_map(|instance| self.record.tried.remove_after.get(&instance.id)).min();
-                next.map(|next| Decision::wait_until(*next))
-            }
-            None => None,
-        }
+        let due = |instance: &&&Instance| self.removal_after(instance).is_none_or(|after| after <= self.now);
+        let instance = self.dead.iter().find(due)?;
+        Some(Decision::step(Step::Remove { server: self.server, instance: instance.id }))
+    }
+
+    fn next_removal(&self) -> Option<Timestamp> {
+        self.dead.iter().filter_map(|instance| self.removal_after(instance)).filter(|after| *after > self.now).min()
+    }
+
+    fn removal_after(&self, instance: &Instance) -> Option<Timestamp> {
+        self.record.tried.remove_after.get(&instance.id).copied()
     }
 
     /// What has to be done before a start, if anything has.

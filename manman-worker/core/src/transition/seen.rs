@@ -68,7 +68,6 @@ pub fn seen(server: ServerId, record: &mut Record, instances: &[Instance], mode:
         && (record.tried.purged || !record.spec.purge)
     {
         record.tried.deleted = true;
-        record.tried.starting = None;
         record.tried.exit = None;
         record.tried.trouble = None;
         happenings.push(Happening::new("server.deleted", "has been deleted", json!({ "purged": record.tried.purged })));
