@@ -45,6 +45,21 @@ pub struct Bound {
     pub fingerprint: Option<String>,
 }
 
+impl Bound {
+    /// The public URL as others may use it: with the fingerprint of a certificate of our own.
+    #[must_use]
+    pub fn join_url(&self) -> String {
+        self.pinned(&self.public_url)
+    }
+
+    pub(crate) fn pinned(&self, url: &str) -> String {
+        match &self.fingerprint {
+            Some(fingerprint) => format!("{url}#sha256={fingerprint}"),
+            None => url.to_owned(),
+        }
+    }
+}
+
 impl App {
     #[must_use]
     pub fn new(db: PgPool, config: Config, host_id: Uuid, database: String, games: Catalogue) -> AppRef {

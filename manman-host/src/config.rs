@@ -10,6 +10,8 @@ pub const HEARTBEAT_SECONDS: u32 = 5;
 /// The one fixed port of manman: a home's machines look for the host there.
 pub const INTERNAL_PORT: u16 = 12000;
 pub const PUBLIC_PORT: u16 = 8080;
+/// The front door where it is open to the home network.
+pub const LAN_PORT: u16 = 8443;
 
 /// A host's whole configuration. The database's URL holds a password: it is never printed.
 #[derive(Clone, Debug)]

@@ -3,7 +3,10 @@
 pub mod app;
 pub mod background;
 pub mod clock;
+pub mod cli;
 pub mod config;
+mod context;
+pub mod database;
 pub mod db;
 pub mod domain;
 pub mod fleet;
@@ -11,3 +14,7 @@ pub mod games;
 pub mod http;
 pub(crate) mod hub;
 pub mod postgres;
+mod run;
+pub mod tls;
+
+pub use run::{Host, HostError, chain, run};

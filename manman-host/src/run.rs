@@ -1,0 +1,344 @@
+//! A host from its start to its end.
+//!
+//! ```text
+//! let host = Host::start(config).await?;     // database, catalogue, listeners: answers from here on
+//! host.bound();                              // the real addresses, port 0 resolved
+//! host.run(shutdown).await?;                 // until it is told to end, or can not go on
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::TokioTimer;
+use manman_common::wire::{LoginLink, Scope};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, AppRef, Bound};
+use crate::config::Config;
+use crate::context::{self, Context, ContextError};
+use crate::database::{self, DatabaseError};
+use crate::db::token::{Login, NewToken, token_admin_exists, token_insert};
+use crate::games::Catalogue;
+use crate::http::auth::{identify, new_secret, secret_hash};
+use crate::http::login::login_link;
+use crate::http::router::{Door, router};
+use crate::postgres::{EmbeddedPostgres, PostgresError};
+use crate::tls::{self, Identity, TlsError};
+use crate::{background, clock, db};
+
+/// A running host.
+pub struct Host {
+    app: AppRef,
+    embedded: Option<EmbeddedPostgres>,
+    servers: JoinSet<std::io::Result<()>>,
+    handles: [Handle<SocketAddr>; 2],
+    tasks: TaskTracker,
+    stop_tasks: CancellationToken,
+    token: String,
+    first_start: bool,
+}
+
+/// Why a host could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("could not listen on {address} ({flag})")]
+    Listen { address: SocketAddr, flag: &'static str, source: std::io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error("could not prepare the database")]
+    Prepare(#[source] sqlx::Error),
+    #[error("the private database has ended")]
+    DatabaseDied(#[source] PostgresError),
+    #[error("a listener has ended")]
+    ListenerDied(#[source] std::io::Error),
+    #[error("the private database could not be stopped")]
+    DatabaseStop(#[source] PostgresError),
+}
+
+impl HostError {
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Database(error) => error.hint(),
+            Self::Listen { flag, source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => Some(format!("another program listens there; choose another port with {flag}, 0 for any")),
+                std::io::ErrorKind::PermissionDenied => Some(format!("ports below 1024 are for root; choose another with {flag}")),
+                std::io::ErrorKind::AddrNotAvailable => Some(format!("this machine has no such address; choose another with {flag}")),
+                _ => None,
+            },
+            Self::DatabaseDied(error) | Self::DatabaseStop(error) => error.hint(),
+            Self::Tls(_) | Self::Context(_) | Self::Prepare(_) | Self::ListenerDied(_) => None,
+        }
+    }
+}
+
+/// A connection that has sent no whole head by then is closed.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Longest head of a request, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
+/// What is under way when the host ends has so long to end by itself.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl Host {
+    /// Brings everything up; what fails half-way is taken down again by being dropped.
+    pub async fn start(config: Config) -> Result<Self, HostError> {
+        // The listeners first: that an address is taken is known at once, and nothing is begun.
+        let public = listen(config.public, "--public")?;
+        let internal = listen(config.internal, "--internal")?;
+        if let Some(data) = &config.data {
+            context::make_data_dir(data)?;
+        }
+        let lan = primary_address();
+        let identity = tls::identity(&config.tls, config.data.as_deref(), lan)?;
+        let (games, errors) = Catalogue::load(config.data.as_ref().map(|data| data.join("games")).as_deref());
+        for error in errors {
+            tracing::warn!(error = chain(&error), "a game's definition is left out");
+        }
+        let opened = database::open(&config).await?;
+        let mut conn = opened.pool.acquire().await.map_err(HostError::Prepare)?;
+        let host_id = db::host::host_ensure(&mut conn, clock::new_uuid(), clock::now()).await.map_err(HostError::Prepare)?;
+        let first_start = !token_admin_exists(&mut conn).await.map_err(HostError::Prepare)?;
+        drop(conn);
+
+        let app = App::new(opened.pool, config, host_id, opened.words, games);
+        let bound = bound(&app.config, &public, &internal, identity.as_ref(), lan)?;
+        let local_url = local_url(&app.config, &bound);
+        let internal_url = bound.internal_url.clone();
+        // Nobody else sets it: the app was made just above.
+        let _ = app.bound.set(bound);
+        let token = own_token(&app).await?;
+        if let Some(data) = &app.config.data {
+            context::write(data, &Context { url: local_url, internal_url: Some(internal_url), token: Some(token.clone()) })?;
+        }
+        let stop_tasks = CancellationToken::new();
+        let tasks = background::start(&app, &stop_tasks).await.map_err(HostError::Prepare)?;
+        let handles = [Handle::new(), Handle::new()];
+        let mut servers = JoinSet::new();
+        serve(&mut servers, &app, Door::Public, public, identity, handles[0].clone())?;
+        serve(&mut servers, &app, Door::Internal, internal, None, handles[1].clone())?;
+        tracing::info!(host.id = %app.host_id, database = app.database, "the host answers");
+        Ok(Self { app, embedded: opened.embedded, servers, handles, tasks, stop_tasks, token, first_start })
+    }
+
+    /// Where it listens. The app has it from its start on.
+    #[must_use]
+    pub fn bound(&self) -> Option<&Bound> {
+        self.app.bound.get()
+    }
+
+    #[must_use]
+    pub fn app(&self) -> &AppRef {
+        &self.app
+    }
+
+    /// A token of the scope admin, for this machine's own programs; it is in `context.toml`, too.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether this database has never had a host before.
+    #[must_use]
+    pub fn is_first_start(&self) -> bool {
+        self.first_start
+    }
+
+    /// A link that signs a browser in as admin, once, within ten minutes.
+    pub async fn login_link(&self) -> Result<LoginLink, HostError> {
+        let mut conn = self.app.db.acquire().await.map_err(HostError::Prepare)?;
+        let login = Login { grants: Scope::Admin, label: String::new(), server_id: None };
+        login_link(&self.app, &mut conn, &login).await.map_err(|error| HostError::Prepare(sqlx::Error::Protocol(error.problem.detail)))
+    }
+
+    /// A token that admits workers for an hour, for the worker that runs beside this host.
+    pub async fn join_token(&self, label: &str) -> Result<String, HostError> {
+        let life = Duration::from_secs(60 * 60);
+        make_token(&self.app, Scope::Join, label, Some(life)).await
+    }
+
+    /// What to paste on another machine, where another machine can reach this one.
+    #[must_use]
+    pub fn join_line(&self) -> Option<String> {
+        let bound = self.bound()?;
+        let open = !bound.public.ip().is_loopback();
+        open.then(|| format!("manman-worker run --host {}", bound.join_url()))
+    }
+
+    /// Runs until `shutdown`, or until it can not go on; ends in good order either way.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), HostError> {
+        let died = async {
+            match &self.embedded {
+                Some(embedded) => embedded.died().await,
+                None => std::future::pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            error = died => Err(HostError::DatabaseDied(error)),
+            ended = self.servers.join_next() => Err(HostError::ListenerDied(match ended {
+                Some(Ok(Err(error))) => error,
+                Some(Ok(Ok(()))) | None => std::io::Error::other("it stopped without a reason"),
+                Some(Err(error)) => std::io::Error::other(error),
+            })),
+        };
+        let ended = self.end().await;
+        outcome.and(ended)
+    }
+
+    async fn end(mut self) -> Result<(), HostError> {
+        for handle in &self.handles {
+            handle.graceful_shutdown(Some(GRACE));
+        }
+        // Sockets that are held open end with the tasks, the rest within the grace.
+        self.stop_tasks.cancel();
+        while self.servers.join_next().await.is_some() {}
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a background task did not end in time");
+        }
+        if tokio::time::timeout(GRACE, self.app.db.close()).await.is_err() {
+            tracing::warn!("a connection to the database did not end in time");
+        }
+        match self.embedded.take() {
+            Some(embedded) => embedded.stop().await.map_err(HostError::DatabaseStop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Starts a host and runs it until `shutdown`; `started` hears of it once it answers.
+pub async fn run(config: Config, shutdown: CancellationToken, started: impl AsyncFnOnce(&Host)) -> Result<(), HostError> {
+    let host = Host::start(config).await?;
+    started(&host).await;
+    host.run(shutdown).await
+}
+
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, HostError> {
+    let error = |source| HostError::Listen { address, flag, source };
+    let listener = TcpListener::bind(address).map_err(error)?;
+    listener.set_nonblocking(true).map_err(error)?;
+    Ok(listener)
+}
+
+fn serve(
+    servers: &mut JoinSet<std::io::Result<()>>,
+    app: &AppRef,
+    door: Door,
+    listener: TcpListener,
+    identity: Option<Identity>,
+    handle: Handle<SocketAddr>,
+) -> Result<(), HostError> {
+    let service = router(app, door).into_make_service_with_connect_info::<SocketAddr>();
+    let mut server = axum_server::from_tcp(listener).map_err(HostError::ListenerDied)?.handle(handle);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
+    server
+        .http_builder()
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .max_header_list_size(64 * 1024)
+        .max_concurrent_streams(256)
+        .enable_connect_protocol();
+    match identity {
+        Some(identity) => {
+            let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(identity.config)).acceptor(NoDelayAcceptor::new());
+            servers.spawn(server.acceptor(acceptor).serve(service));
+        }
+        None => {
+            servers.spawn(server.acceptor(NoDelayAcceptor::new()).serve(service));
+        }
+    }
+    Ok(())
+}
+
+fn bound(
+    config: &Config,
+    public: &TcpListener,
+    internal: &TcpListener,
+    identity: Option<&Identity>,
+    lan: Option<IpAddr>,
+) -> Result<Bound, HostError> {
+    let public = public.local_addr().map_err(|source| HostError::Listen { address: config.public, flag: "--public", source })?;
+    let internal = internal.local_addr().map_err(|source| HostError::Listen { address: config.internal, flag: "--internal", source })?;
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    Ok(Bound {
+        public_url: format!("{scheme}://{}", reachable(public, lan.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))),
+        internal_url: format!("http://{}", reachable(internal, IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        fingerprint: identity.and_then(|identity| identity.fingerprint.clone()),
+        public,
+        internal,
+    })
+}
+
+/// The address itself, or `instead` where it stands for all of the machine's.
+fn reachable(address: SocketAddr, instead: IpAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::new(instead, address.port()) } else { address }
+}
+
+/// The public door as this machine's own programs reach it, wherever the machine moves.
+fn local_url(config: &Config, bound: &Bound) -> String {
+    let scheme = if config.tls == crate::config::Tls::Off { "http" } else { "https" };
+    let address = reachable(bound.public, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    bound.pinned(&format!("{scheme}://{address}"))
+}
+
+/// The address by which this machine reaches others, and so others reach it.
+fn primary_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // 192.0.2.1 is nobody's (RFC 5737); nothing is sent, the kernel only looks up the way.
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_unspecified())
+}
+
+/// The token of an earlier start, if it is still good for everything, else a fresh one.
+async fn own_token(app: &AppRef) -> Result<String, HostError> {
+    if let Some(data) = &app.config.data
+        && let Some(token) = context::read(data)?.and_then(|context| context.token)
+    {
+        let caller = identify(app, &token).await.map_err(|error| HostError::Prepare(sqlx::Error::Protocol(error.problem.detail)))?;
+        if caller.is_some_and(|caller| caller.scope == Scope::Admin) {
+            return Ok(token);
+        }
+    }
+    make_token(app, Scope::Admin, "admin", None).await
+}
+
+async fn make_token(app: &AppRef, scope: Scope, label: &str, life: Option<Duration>) -> Result<String, HostError> {
+    let now = clock::now();
+    let secret = new_secret(db::token::scope_text(scope));
+    let token = NewToken {
+        id: clock::new_token_id(),
+        secret_hash: secret_hash(&secret),
+        scope,
+        label: label.to_owned(),
+        worker_id: None,
+        server_id: None,
+        session: false,
+        created_at: now,
+        expires_at: life.map(|life| now.plus(life)),
+    };
+    let mut conn = app.db.acquire().await.map_err(HostError::Prepare)?;
+    token_insert(&mut conn, &token).await.map_err(HostError::Prepare)?;
+    Ok(secret)
+}
+
+/// An error and its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
