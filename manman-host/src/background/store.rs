@@ -16,6 +16,7 @@ pub(super) async fn run(app: AppRef, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         store(&app).await;
     }
+    app.fleet.hang_up();
     store(&app).await;
 }
 

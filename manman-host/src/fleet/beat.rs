@@ -47,14 +47,15 @@ impl Fleet {
         Ok(BeatAnswer { desired_revision: state.desired_revision, next_seconds: HEARTBEAT_SECONDS, status: state.status })
     }
 
-    /// Anything that comes over a link shows that its worker lives.
+    /// Anything that comes over a link shows that its worker lives; whether that is news.
     pub(crate) fn heard_on_link(&self, machine: &Machine) -> bool {
         let mut state = machine.lock();
-        state.last_seen = clock::instant();
-        if state.unknown_since.is_some() || state.status != state.stored.0 {
-            state.heard(None);
+        if state.unknown_since.is_none() {
+            state.last_seen = clock::instant();
+            return false;
         }
-        state.stored != (state.status, state.frozen)
+        state.heard(None);
+        true
     }
 
     async fn look_up_desired(&self, app: &App, machine: &Machine) -> sqlx::Result<()> {

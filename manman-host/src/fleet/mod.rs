@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 use manman_common::wire::Event;
 use manman_common::{ServerId, ServerStatus, Timestamp, WorkerId, WorkerStatus};
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
+use self::link::Farewell;
 use self::machine::Machine;
 use self::readers::Readers;
 use self::reservation::Reservations;
@@ -31,6 +33,7 @@ use self::watch::Watch;
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
+use crate::http::link::Polls;
 use crate::hub::{Hub, Reader};
 
 pub use self::link::LogFeed;
@@ -50,7 +53,10 @@ pub struct Fleet {
     pub(crate) event_written: Notify,
     pub(crate) reservations: Mutex<Reservations>,
     pub(crate) readers: Arc<Readers>,
+    /// The host is going down.
+    pub(crate) closing: CancellationToken,
     pub(crate) stats: Stats,
+    pub(crate) polls: Polls,
     watch: Mutex<Watch>,
     http: Mutex<Option<reqwest::Client>>,
 }
@@ -79,7 +85,9 @@ impl Fleet {
             event_written: Notify::new(),
             reservations: Mutex::default(),
             readers: Arc::default(),
+            closing: CancellationToken::new(),
             stats: Stats::default(),
+            polls: Polls::default(),
             watch: Mutex::new(Watch::new(&Config::default())),
             http: Mutex::default(),
         }
@@ -197,6 +205,14 @@ impl Fleet {
     pub(crate) fn servers_of(&self, worker: WorkerId) -> Vec<ServerId> {
         let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
         servers.iter().filter(|(_, held)| held.worker == worker).map(|(id, _)| *id).collect()
+    }
+
+    /// Ends streams and links, so that nobody keeps a host that goes down waiting.
+    pub(crate) fn hang_up(&self) {
+        self.closing.cancel();
+        for link in self.machines().iter().filter_map(|machine| machine.link()) {
+            link.close(Farewell { reason: None, detail: "the host is going down".to_owned() });
+        }
     }
 
     pub(crate) fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {

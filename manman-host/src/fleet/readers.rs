@@ -1,10 +1,19 @@
-//! How many streams are open for whom: each costs a window of memory, so nobody may open them
-//! without end.
+//! Streams of logs and events: how many are open for whom (each costs a window of memory, so nobody
+//! may open them without end), and when they have to end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use manman_common::{ServerId, TokenId};
+use manman_common::logs::LogEnd;
+use manman_common::{Kind, Problem, ServerId, TokenId};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::clock;
+use crate::http::auth::Caller;
 
 /// Streams of one token: a console with a page for each server, and room to spare.
 const PER_TOKEN: usize = 64;
@@ -66,6 +75,64 @@ fn leave<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
         *count -= 1;
         if *count == 0 {
             counts.remove(key);
+        }
+    }
+}
+
+/// A stream's right to go on: its place, and a token that is still good.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    _place: Place,
+    token: TokenId,
+    revoked: broadcast::Receiver<TokenId>,
+    expires: Option<Instant>,
+    closing: CancellationToken,
+}
+
+impl Tenure {
+    pub(crate) fn begin(app: &App, caller: &Caller, server: Option<ServerId>) -> Result<Self, Problem> {
+        let place = app.fleet.readers.enter(caller.token_id, server).ok_or_else(|| {
+            Problem::new(Kind::TooManyRequests, "too many streams are open for this token or this server")
+                .hint("close some; one stream serves any number of lines")
+                .retry_after(10)
+        })?;
+        let left = |at: manman_common::Timestamp| at.since(clock::now()).min(Duration::from_secs(86_400 * 365));
+        Ok(Self {
+            _place: place,
+            token: caller.token_id,
+            revoked: app.revoked.subscribe(),
+            expires: caller.expires_at.map(|at| Instant::now() + left(at)),
+            closing: app.fleet.closing.clone(),
+        })
+    }
+
+    /// Resolves when the stream has to end, with the reason. Cancel-safe.
+    pub(crate) async fn over(&mut self) -> LogEnd {
+        let Self { token, revoked, expires, closing, .. } = self;
+        tokio::select! {
+            () = revocation(revoked, *token) => LogEnd::Revoked,
+            () = moment(*expires) => LogEnd::Revoked,
+            () = closing.cancelled() => LogEnd::Shutdown,
+        }
+    }
+}
+
+async fn moment(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves once this token is revoked. Cancel-safe.
+pub(crate) async fn revocation(revoked: &mut broadcast::Receiver<TokenId>, token: TokenId) {
+    loop {
+        match revoked.recv().await {
+            Ok(revoked) if revoked == token => return,
+            Ok(_) => {}
+            // It may have been among those that were missed: better one reconnect too many.
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -21,6 +21,8 @@ use sqlx::PgConnection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use change::freeze_call;
+
 use super::error::{ApiError, ApiResult};
 use crate::app::{App, AppRef};
 use crate::db::worker::{Admission, WorkerRow, worker_find, worker_named};
@@ -57,7 +59,7 @@ async fn find_worker(conn: &mut PgConnection, key: &str) -> ApiResult<WorkerRow>
 }
 
 /// What a worker is told that this host removed, or never had.
-async fn missing(app: &App, id: WorkerId) -> ApiError {
+pub(crate) async fn missing(app: &App, id: WorkerId) -> ApiError {
     let row = async { worker_find(&mut *app.db.acquire().await?, id).await };
     match row.await {
         Ok(Some(row)) if row.admission == Admission::Deleted => {
@@ -69,7 +71,7 @@ async fn missing(app: &App, id: WorkerId) -> ApiError {
 }
 
 /// What a worker is told whose session is over.
-fn gone(reason: GoneReason) -> Problem {
+pub(crate) fn gone(reason: GoneReason) -> Problem {
     match reason {
         GoneReason::Revoked => Problem::gone(reason, "the session is over").hint("register again"),
         GoneReason::Superseded => Problem::gone(reason, "another session of this worker has begun")

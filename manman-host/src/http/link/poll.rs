@@ -1,0 +1,154 @@
+//! The link as a long poll, for networks in which WebSockets do not pass.
+//!
+//! Each round brings frames and takes frames away. A round that is repeated, because its answer was
+//! lost, is answered as before; the next round sets a waiting one free, so that a worker that has
+//! something to say need not wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use manman_common::link::{PollAnswer, PollRequest, ToHost, ToWorker};
+use manman_common::{Kind, Problem, WorkerId};
+use tokio::sync::{Notify, mpsc};
+
+use super::desk::Intake;
+use super::{dialling, open};
+use crate::app::AppRef;
+use crate::clock;
+use crate::fleet::link::{Farewell, Link};
+use crate::http::auth::Caller;
+use crate::http::error::ApiResult;
+use crate::http::extract::{Json, Path};
+
+/// How long a round waits for something to say: below the time-outs of proxies on the way.
+const WAIT: Duration = Duration::from_secs(20);
+/// A worker that has not come back for so long has hung up.
+const ABANDONED: Duration = Duration::from_secs(30);
+/// Frames of one answer.
+const FRAMES_MAX: usize = 256;
+
+/// The polls that are under way.
+#[derive(Default)]
+pub(crate) struct Polls(Mutex<HashMap<WorkerId, Arc<Poll>>>);
+
+struct Poll {
+    link: Arc<Link>,
+    /// A newer round has come.
+    overtaken: Notify,
+    turn: tokio::sync::Mutex<Turn>,
+    touched: Mutex<Instant>,
+}
+
+struct Turn {
+    round: u64,
+    answer: PollAnswer,
+    intake: Intake,
+    frames: mpsc::Receiver<ToWorker>,
+}
+
+impl Polls {
+    fn get(&self, worker: WorkerId) -> Option<Arc<Poll>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&worker).cloned()
+    }
+
+    fn put(&self, worker: WorkerId, poll: Arc<Poll>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, poll);
+    }
+
+    /// Closes the links of workers that have not come back.
+    pub(crate) fn tidy(&self) {
+        let now = clock::instant();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, poll| {
+            let touched = *poll.touched.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.saturating_duration_since(touched) > ABANDONED {
+                poll.link.close(Farewell { reason: None, detail: "the worker does not poll any more".to_owned() });
+            }
+            !poll.link.is_closed()
+        });
+    }
+}
+
+/// One round of the worker's link where WebSockets do not pass.
+///
+/// The first round brings a `hello`. An answer comes as soon as there is something to say, after
+/// 20 s at the latest, or when the next round begins.
+#[utoipa::path(
+    post,
+    path = "/worker/{id}/link",
+    tag = "worker",
+    params(("id" = WorkerId, Path)),
+    request_body = Object,
+    responses((status = 200), (status = 403, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem))
+)]
+pub(super) async fn poll(
+    State(app): State<AppRef>,
+    caller: Caller,
+    Path(key): Path<String>,
+    Json(request): Json<PollRequest>,
+) -> ApiResult<axum::Json<PollAnswer>> {
+    let machine = dialling(&app, &caller, &key).await?;
+    let PollRequest { session_epoch, round, mut frames } = request;
+    let begins = frames.iter().position(|frame| matches!(frame, ToHost::Hello(_)));
+    let known = app.fleet.polls.get(machine.id).filter(|poll| poll.link.epoch == session_epoch && !poll.link.is_closed());
+    let poll = match (known, begins) {
+        (Some(poll), _) if round > 1 => poll,
+        (_, Some(at)) => {
+            let ToHost::Hello(hello) = &frames[at] else { return Err(out_of_order().into()) };
+            let (link, outgoing) = open(&machine, hello).map_err(super::gone)?;
+            let intake = Intake::start(&app, &machine, &link);
+            let turn = Turn { round: round.saturating_sub(1), answer: PollAnswer::default(), intake, frames: outgoing };
+            let poll = Arc::new(Poll {
+                link,
+                overtaken: Notify::new(),
+                turn: tokio::sync::Mutex::new(turn),
+                touched: Mutex::new(clock::instant()),
+            });
+            app.fleet.polls.put(machine.id, Arc::clone(&poll));
+            poll
+        }
+        (_, None) => return Err(out_of_order().into()),
+    };
+    *poll.touched.lock().unwrap_or_else(PoisonError::into_inner) = clock::instant();
+    poll.overtaken.notify_waiters();
+    let mut turn = poll.turn.lock().await;
+    if round == turn.round {
+        return Ok(axum::Json(turn.answer.clone()));
+    }
+    if round != turn.round + 1 {
+        return Err(out_of_order().into());
+    }
+    for frame in frames.drain(..) {
+        if let Err(fault) = turn.intake.frame(frame).await {
+            fault.close(&machine, &poll.link);
+            return Err(Problem::new(Kind::Invalid, fault.to_string()).field("frames").into());
+        }
+    }
+    let answer = PollAnswer { frames: wait(&poll, &mut turn.frames).await };
+    turn.round = round;
+    turn.answer = answer.clone();
+    Ok(axum::Json(answer))
+}
+
+/// What there is to say: at once if there is something, else when there is, else nothing.
+async fn wait(poll: &Poll, frames: &mut mpsc::Receiver<ToWorker>) -> Vec<ToWorker> {
+    let overtaken = poll.overtaken.notified();
+    let mut said = Vec::new();
+    // Cancel-safe: `recv_many` takes nothing unless it wins.
+    tokio::select! {
+        _ = frames.recv_many(&mut said, FRAMES_MAX) => {}
+        () = overtaken => {}
+        () = poll.link.closed() => {
+            if let Some(Farewell { reason: Some(reason), detail }) = poll.link.farewell() {
+                said.push(ToWorker::Goodbye { reason, detail });
+            }
+        }
+        () = tokio::time::sleep(WAIT) => {}
+    }
+    said
+}
+
+fn out_of_order() -> Problem {
+    Problem::new(Kind::Conflict, "this round does not follow the last one").field("round").hint("begin again with round 1 and a hello")
+}
