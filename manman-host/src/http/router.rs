@@ -57,6 +57,7 @@ pub fn router(app: &AppRef, door: Door) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), super::auth::authenticate))
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
         .layer(middleware::from_fn(finish))
+        .layer(middleware::from_fn_with_state(app.clone(), super::metrics::count))
         .with_state(app.clone())
 }
 
