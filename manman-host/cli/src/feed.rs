@@ -12,7 +12,6 @@ use manman_common::client::{Client, ClientError, Socket};
 use manman_common::logs::{LogEnd, LogFormat, LogGap, LogMessage, LogQuery, records};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::clock;
 use crate::commands::refused;
 use crate::failure::Failure;
 
@@ -60,9 +59,7 @@ impl<'a> Feed<'a> {
     pub(crate) async fn next(&mut self) -> Result<Item, Failure> {
         loop {
             let Some(socket) = &mut self.socket else {
-                if let Some(item) = self.reconnect().await? {
-                    return Ok(item);
-                }
+                self.reconnect().await?;
                 continue;
             };
             let message = tokio::time::timeout(SILENCE_MAX, socket.next()).await;
@@ -82,7 +79,9 @@ impl<'a> Feed<'a> {
                     }
                     Ok(LogMessage::End { reason: LogEnd::WorkerGone | LogEnd::Shutdown }) if self.follow => {
                         self.socket = None;
-                        return Ok(self.say_lost("the log is out of reach; waiting for it"));
+                        if let Some(word) = self.lost("the log is out of reach; waiting for it") {
+                            return Ok(word);
+                        }
                     }
                     Ok(LogMessage::End { reason }) => return Ok(Item::End(reason)),
                     // Not asked for: chunks carry the lines. A newer host may say things that we do not know.
@@ -94,7 +93,9 @@ impl<'a> Feed<'a> {
                     if !self.follow {
                         return Err(Failure::new("could not read the log to its end").why("the connection was lost").hint("try again"));
                     }
-                    return Ok(self.say_lost("the connection to the host is lost; trying again"));
+                    if let Some(word) = self.lost("the connection to the host is lost; trying again") {
+                        return Ok(word);
+                    }
                 }
             }
         }
@@ -116,25 +117,22 @@ impl<'a> Feed<'a> {
         self.last = self.last.max(Some(seq));
     }
 
-    fn say_lost(&mut self, word: &str) -> Item {
-        self.lost = true;
-        Item::Word(word.to_owned())
+    /// Says so once, however often it is tried until lines come again.
+    fn lost(&mut self, word: &str) -> Option<Item> {
+        let said = std::mem::replace(&mut self.lost, true);
+        (!said).then(|| Item::Word(word.to_owned()))
     }
 
-    /// One try. An item where there is something to say.
-    async fn reconnect(&mut self) -> Result<Option<Item>, Failure> {
-        let began = clock::instant();
+    /// One try; an error only where no later one can do better.
+    async fn reconnect(&mut self) -> Result<(), Failure> {
         tokio::time::sleep(self.retry).await;
         self.retry = (self.retry * 2).min(RETRY_LONGEST);
         match self.connect().await {
-            Ok(socket) => {
-                self.socket = Some(socket);
-                tracing::debug!(elapsed_ms = began.elapsed().as_millis(), "log opened again");
-                Ok(None)
-            }
-            Err(error) if is_passing(&error) => Ok(None),
-            Err(error) => Err(refused("could not open the log again", error)),
+            Ok(socket) => self.socket = Some(socket),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(refused("could not open the log again", error)),
         }
+        Ok(())
     }
 
     async fn connect(&self) -> Result<Socket, ClientError> {
@@ -176,13 +174,4 @@ fn path(server: &str, query: &LogQuery, last: Option<LogSeq>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn asks_for_what_follows_the_last_line() {
-        let query = LogQuery { tail: Some(10), grep: Some("a b&c".into()), format: Some(LogFormat::Chunk), ..LogQuery::default() };
-        assert_eq!(path("x", &query, None), "/server/x/log/stream?tail=10&grep=a+b%26c&format=chunk");
-        assert_eq!(path("x", &query, Some(LogSeq::new(7))), "/server/x/log/stream?since_seq=7&grep=a+b%26c&format=chunk");
-    }
-}
+mod tests;

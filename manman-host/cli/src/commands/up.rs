@@ -1,12 +1,15 @@
 //! `manman up`: everything on this machine, as tasks of one process.
 
 pub(crate) mod engine;
+mod host;
 pub(crate) mod lock;
 pub(crate) mod ports;
 mod preflight;
 mod run;
 pub(crate) mod service;
 pub(crate) mod system;
+mod talk;
+mod worker;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -100,6 +103,7 @@ impl Up {
             self.preflight(&data).await?;
             return service::install(&data, &self.service_options()).await;
         }
+        talk::begin();
         let mut lock = lock::Lock::take(&data)?;
         lock.write(None)?;
         self.preflight(&data).await?;

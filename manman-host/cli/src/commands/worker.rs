@@ -1,11 +1,12 @@
 use clap::Subcommand;
 use manman_common::WorkerStatus;
+use manman_common::client::Endpoint;
 use manman_common::wire::{CreateToken, PatchWorker, Scope, WorkerView};
+use manman_worker::machine;
 use serde::Serialize;
 
 use crate::clock;
 use crate::commands::{App, refused};
-use crate::context::Context;
 use crate::failure::Failure;
 use crate::find::{self, Guess};
 use crate::output;
@@ -107,11 +108,8 @@ impl Worker {
             Self::Token { expires_in, label } => {
                 let create = CreateToken { scope: Scope::Join, label, expires_in: Some(expires_in.as_secs()), server_id: None };
                 let made = client.token_create(&create).await.map_err(|error| refused("could not make a join token", error))?;
-                // The public address, where the file knows it: the one this tool uses may be the inner one.
-                let known = Context::read(&app.data_dir()?)?
-                    .filter(|context| context.internal_url.as_deref() == Some(&client.endpoint().to_string()));
-                let url = known.map_or_else(|| client.endpoint().to_string(), |context| context.url);
-                if client.endpoint().is_loopback() {
+                let url = join_url(client.endpoint());
+                if client.endpoint().is_loopback() && client.endpoint().pin().is_none() {
                     output::warn("this host listens on this machine alone; `manman up --lan` opens it to the home network");
                 }
                 let command = format!("manman-worker run --host '{url}' --join-token {}", made.token);
@@ -120,6 +118,18 @@ impl Worker {
             }
         }
     }
+}
+
+/// How another machine reaches the host: on this one that is not loopback, but its address at home.
+fn join_url(endpoint: &Endpoint) -> String {
+    let mut url = endpoint.url().clone();
+    let lan = machine::primary_address().filter(|_| endpoint.is_loopback() && endpoint.pin().is_some());
+    if lan.is_some_and(|lan| url.set_ip_host(lan.into()).is_ok()) {
+        let text = endpoint.to_string();
+        let pin = text.split_once('#').map_or("", |(_, pin)| pin);
+        return format!("{}#{pin}", url.as_str().trim_end_matches('/'));
+    }
+    endpoint.to_string()
 }
 
 async fn freeze(app: &App, worker: &str, frozen: bool) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ pub(crate) struct Holder {
     pub(crate) pid: u32,
     /// With the pid it names one process of this boot.
     pub(crate) start_ticks: u64,
-    /// The name of the worker that runs with it.
+    /// The id of the worker that runs with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worker: Option<String>,
 }
