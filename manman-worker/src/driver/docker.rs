@@ -67,7 +67,7 @@ pub struct DockerDriver {
     session_epoch: AtomicU64,
     changes: Arc<Notify>,
     installs: image::Installs,
-    seen: observe::Seen,
+    seen: Arc<observe::Seen>,
     consoles: stdin::Consoles,
     samples: usage::Samples,
     /// Ends the watch of the engine's events when the driver goes.
@@ -81,14 +81,15 @@ impl DockerDriver {
     pub fn new(config: DockerConfig) -> Self {
         let engine = engine::Engine::new(config.socket.clone());
         let changes = Arc::new(Notify::new());
-        let watch = events::Watch::start(engine.clone(), config.worker, Arc::clone(&changes));
+        let seen = Arc::new(observe::Seen::default());
+        let watch = events::Watch::start(engine.clone(), config.worker, Arc::clone(&changes), Arc::clone(&seen));
         Self {
             config,
             engine,
             session_epoch: AtomicU64::new(0),
             changes,
             installs: image::Installs::default(),
-            seen: observe::Seen::default(),
+            seen,
             consoles: stdin::Consoles::default(),
             samples: usage::Samples::default(),
             _events: watch,

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::engine::Engine;
 use super::fields;
+use super::observe::Seen;
 
 /// Between two looks for an engine that is away; each costs one refused connection.
 const AWAY: Duration = Duration::from_secs(2);
@@ -18,8 +19,8 @@ const AWAY: Duration = Duration::from_secs(2);
 pub(super) struct Watch(AbortHandle);
 
 impl Watch {
-    pub(super) fn start(engine: Engine, worker: WorkerId, changes: Arc<Notify>) -> Self {
-        Self(tokio::spawn(watch(engine, worker, changes)).abort_handle())
+    pub(super) fn start(engine: Engine, worker: WorkerId, changes: Arc<Notify>, seen: Arc<Seen>) -> Self {
+        Self(tokio::spawn(watch(engine, worker, changes, seen)).abort_handle())
     }
 }
 
@@ -29,7 +30,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(engine: Engine, worker: WorkerId, changes: Arc<Notify>) {
+async fn watch(engine: Engine, worker: WorkerId, changes: Arc<Notify>, seen: Arc<Seen>) {
     let mut filters = fields::own(worker);
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
     filters.insert("event".to_owned(), ["start", "die", "oom", "destroy"].map(str::to_owned).to_vec());
@@ -38,7 +39,12 @@ async fn watch(engine: Engine, worker: WorkerId, changes: Arc<Notify>) {
             let mut events = docker.events(Some(EventsOptionsBuilder::new().filters(&filters).build())).boxed();
             // What happened while nobody listened is found by looking.
             changes.notify_one();
-            while let Some(Ok(_)) = events.next().await {
+            while let Some(Ok(event)) = events.next().await {
+                if event.action.as_deref() == Some("die")
+                    && let Some(container) = event.actor.and_then(|actor| actor.id)
+                {
+                    seen.died(container);
+                }
                 changes.notify_one();
             }
             changes.notify_one();

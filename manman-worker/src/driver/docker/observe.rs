@@ -1,7 +1,7 @@
 //! What runs, as the engine says.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bollard::models::{ContainerState, ContainerSummary, ContainerSummaryStateEnum as Summary};
 use bollard::query_parameters::ListContainersOptionsBuilder;
@@ -16,21 +16,40 @@ use crate::driver::{DriverError, DriverErrorKind};
 /// Containers of ours are started once and never again, so that a state, once inspected, stays for
 /// as long as the engine's list names the same one: a list of fifty running games costs one request.
 #[derive(Default)]
-pub(super) struct Seen(Mutex<HashMap<String, InstanceState>>);
+pub(super) struct Seen(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    states: HashMap<String, InstanceState>,
+    /// Containers whose end the engine has told of: it tells before its list knows.
+    died: HashSet<String>,
+}
 
 impl Seen {
+    pub(super) fn died(&self, container: String) {
+        self.known().died.insert(container);
+    }
+
     fn get(&self, container: &str) -> Option<InstanceState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned()
+        let known = self.known();
+        let state = known.states.get(container)?;
+        let outdated = matches!(state, InstanceState::Running { .. } | InstanceState::Created) && known.died.contains(container);
+        (!outdated).then(|| state.clone())
     }
 
     fn replace(&self, instances: &[Instance]) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.clear();
-        for instance in instances {
-            if let InstanceRef::Container(id) = &instance.reference {
-                seen.insert(id.clone(), instance.state.clone());
-            }
-        }
+        let mut known = self.known();
+        let states = instances.iter().filter_map(|instance| match &instance.reference {
+            InstanceRef::Container(id) => Some((id.clone(), instance.state.clone())),
+            InstanceRef::Process { .. } => None,
+        });
+        known.states = states.collect();
+        let Known { states, died } = &mut *known;
+        died.retain(|id| states.get(id).is_some_and(|state| !matches!(state, InstanceState::Exited(_))));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -67,10 +67,7 @@ async fn limits_and_rights_are_those_of_the_spec() {
     assert!(lines.contains(&(64u64 << 20).to_string()), "{lines:?}");
     assert!(lines.contains(&"NoNewPrivs:\t1".to_owned()), "{lines:?}");
     // Of Docker's a80425fb less NET_RAW (13), MKNOD (27), AUDIT_WRITE (29), SETFCAP (31), SETPCAP (8).
-    assert!(
-        lines.contains(&"CapBnd:\t00000000000404fb".to_owned()),
-        "{lines:?}"
-    );
+    assert!(lines.contains(&"CapBnd:\t00000000000404fb".to_owned()), "{lines:?}");
     let id = super::super::container_of(&instance).expect("a container");
     let limits = docker(&[
         "inspect",
