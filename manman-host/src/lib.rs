@@ -15,6 +15,8 @@ pub mod http;
 pub(crate) mod hub;
 pub mod postgres;
 mod run;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 
 pub use run::{Host, HostError, chain, run};
