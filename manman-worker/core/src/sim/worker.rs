@@ -126,7 +126,7 @@ impl Sim {
             Event::Lands { which } => {
                 if !self.late.is_empty() {
                     let effect = self.late.remove(which % self.late.len());
-                    self.machine.take_effect_late(&effect, self.now);
+                    self.lands(&effect);
                 }
             }
         }
@@ -227,6 +227,16 @@ impl Sim {
         }
     }
 
+    fn lands(&mut self, effect: &Effect) {
+        // A stop whose wish has changed meanwhile is as good as a crash.
+        if let Step::Stop { server, instance, .. } = effect.step
+            && self.machine.live(server).any(|live| live.id == instance)
+        {
+            self.note_failure(server, instance);
+        }
+        self.machine.take_effect_late(effect, self.now);
+    }
+
     fn count(&mut self, server: ServerId, happenings: &[crate::Happening]) {
         let failures = happenings.iter().filter(|one| matches!(one.kind, "server.backoff" | "server.failed")).count();
         *self.counted.entry(server).or_default() += u32::try_from(failures).unwrap_or(u32::MAX);
@@ -287,6 +297,10 @@ impl Sim {
             self.next_instance += 1;
             let Some(record) = self.records.get_mut(&step.server()) else { continue };
             let _ = self.brain.begin(record, step, self.now, fresh);
+            if matches!(step, Step::Stop { .. }) {
+                // What is stopped on a wish may be started again at once.
+                self.failed_at.remove(&step.server());
+            }
             let effect = Effect { step: step.clone(), spec: record.spec.clone(), starting: record.tried.starting };
             self.under_way.insert(step.server(), effect);
         }
@@ -308,7 +322,7 @@ impl Sim {
         self.blind = false;
         self.mode = Mode::Normal;
         for effect in std::mem::take(&mut self.late) {
-            self.machine.take_effect_late(&effect, self.now);
+            self.lands(&effect);
         }
         for _ in 0..ROUNDS_MAX {
             let plan = self.round()?;
