@@ -1,0 +1,68 @@
+//! The lock on a server's data: a second start finds it held while anything of the first one lives.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use manman_shim::exit_code;
+use manman_shim::spec::DataLock;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+/// Digits of an epoch in the file: always as many, so that a later one is written over it in place
+/// and no power cut can leave the file without one.
+const WIDTH: usize = 20;
+
+/// A held lock; its descriptor is inherited by every process that the shim starts.
+pub(crate) struct Held {
+    _file: File,
+}
+
+pub(crate) struct Refusal {
+    pub(crate) code: u8,
+    pub(crate) reason: String,
+}
+
+pub(crate) fn take(lock: &DataLock) -> Result<Held, Refusal> {
+    let failed = |what: &str, error: io::Error| Refusal { code: exit_code::IO, reason: format!("{what} {}: {error}", lock.path.display()) };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock.path)
+        .map_err(|error| failed("open", error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let reason = format!("{} is locked: an earlier instance, or something that it started, still runs", lock.path.display());
+            return Err(Refusal { code: exit_code::LOCKED, reason });
+        }
+        Err(error) => return Err(failed("lock", error.into())),
+    }
+    let written = epoch(&file).map_err(|error| failed("read", error))?;
+    if written > lock.epoch {
+        let reason = format!("{} has epoch {written}, this start only {}", lock.path.display(), lock.epoch);
+        return Err(Refusal { code: exit_code::EPOCH, reason });
+    }
+    if written < lock.epoch {
+        let text = format!("{:0WIDTH$}\n", lock.epoch);
+        file.write_all_at(text.as_bytes(), 0).and_then(|()| file.sync_all()).map_err(|error| failed("write", error))?;
+    }
+    fcntl_setfd(&file, FdFlags::empty()).map_err(|error| failed("pass on", error.into()))?;
+    Ok(Held { _file: file })
+}
+
+/// 0 for a file that has none yet.
+fn epoch(file: &File) -> io::Result<u64> {
+    let mut text = [0; WIDTH];
+    match file.read_at(&mut text, 0)? {
+        0 => Ok(0),
+        WIDTH => {
+            let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+            number.ok_or_else(|| io::Error::other("it holds no epoch"))
+        }
+        _ => Err(io::Error::other("it holds no epoch")),
+    }
+}
