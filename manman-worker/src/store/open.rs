@@ -54,8 +54,8 @@ impl Store {
         }
         let failed = |source| StoreError::Open { path: path.clone(), source };
         let transaction = connection.transaction().map_err(failed)?;
-        // A database without an identity beside a file with one: it is a new one in an old one's place.
-        if meta::read(&transaction)?.worker_id.is_none()
+        // An untouched database beside a file with an identity: it is a new one in an old one's place.
+        if meta::read(&transaction)? == meta::Meta::default()
             && let Some(kept) = identity.read()
         {
             meta::write(&transaction, &kept)?;
