@@ -240,3 +240,6 @@ fn write_api_token(data_dir: &DataDir, meta: &Meta) -> Result<String, RunError> 
     write().map_err(|source| RunError::File { path: path.clone(), source })?;
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests;
