@@ -1,5 +1,7 @@
 //! The only place of the host that reads a clock or draws a random number.
 
+#![expect(clippy::disallowed_methods, reason = "this file is the one place where it is done")]
+
 use std::time::Instant;
 
 use manman_common::{CommandId, ServerId, Timestamp, TokenId, WorkerId};

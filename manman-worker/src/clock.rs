@@ -1,5 +1,7 @@
 //! The only place of this crate that reads the wall clock or draws a random number.
 
+#![expect(clippy::disallowed_methods, reason = "this file is the one place where it is done")]
+
 use std::time::Duration;
 
 use manman_common::{CommandId, InstanceId, RunId, Timestamp};

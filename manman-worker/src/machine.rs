@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use manman_common::spec::Protocol;
 use manman_common::wire::{Capabilities, DriverReport, MachineUsage};
+use tokio::time::Instant;
 
 use crate::config::Config;
 

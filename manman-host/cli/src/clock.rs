@@ -1,5 +1,7 @@
 //! The only place of the tool that reads a clock.
 
+#![expect(clippy::disallowed_methods, reason = "this file is the one place where it is done")]
+
 use manman_common::Timestamp;
 use tokio::time::Instant;
 

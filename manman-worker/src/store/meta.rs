@@ -29,7 +29,7 @@ pub struct Meta {
 
 impl Store {
     pub async fn meta(&self) -> Result<Meta, StoreError> {
-        self.transaction("read the worker's identity", |transaction| read(transaction)).await
+        self.transaction("read the worker's identity", read).await
     }
 
     /// Changes the row and answers what it is then.

@@ -21,7 +21,7 @@ fn a_thousand_servers_that_need_nothing_are_planned_in_a_moment() {
         record.tried.installed = Some("image".to_owned());
     }
     let observed: BTreeMap<_, _> = (0..1000).map(|number| (server_id(number), Observation::Known(Vec::new()))).collect();
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     for (server, record) in &mut records {
         assert_eq!(seen(*server, record, &[], Mode::Normal, now, false), []);
     }

@@ -1,8 +1,9 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use manman_common::logs::{LINE_MAX, LogStream};
 use rand::Rng;
+use tokio::time::Instant;
 
 use super::game::{Rig, spec, texts};
 use crate::driver::{Driver, OutputCursor, OutputLine};
@@ -17,6 +18,7 @@ fn cursor(lines: &[OutputLine]) -> OutputCursor {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the cuts of a test may be anywhere")]
 async fn a_burst_cut_at_random_is_whole() {
     const LINES: usize = 20_000;
     let rig = Rig::new();
