@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::conversation::{Over, converse};
-use super::transport::{Connection, open_poll, open_socket};
+use super::transport::{Connection, LinkBroken, open_poll, open_socket};
 use super::{Ended, Seat, ends_session};
 use crate::api::error_chain;
 
@@ -40,6 +40,14 @@ pub(super) async fn keep_linked(seat: &Seat, mut accepted: watch::Receiver<bool>
                 seat.worker.link_state.send_modify(|state| state.linked = false);
                 match over {
                     Over::Goodbye { reason, detail } => return Ended::Gone { reason, detail },
+                    Over::Broken(LinkBroken::Refused(problem)) => {
+                        let error = ClientError::Refused(problem);
+                        if let Some(ended) = ends_session(&error) {
+                            return ended;
+                        }
+                        retry_after = error.problem().and_then(|problem| problem.retry_after);
+                        tracing::warn!(error = error_chain(&error), "the host refused the link; dialling again");
+                    }
                     Over::Broken(error) => tracing::warn!(error = error_chain(&error), "the link to the host broke; dialling again"),
                     Over::Again => {
                         refusals = 0;

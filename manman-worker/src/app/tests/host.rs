@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use manman_common::error::GoneReason;
-use manman_common::link::{Call, Hello, IndexEntry, Reply, ToHost, ToWorker, decode_log_chunk, spec_hash};
+use manman_common::link::{Call, Hello, IndexEntry, PollAnswer, PollRequest, Reply, ToHost, ToWorker, decode_log_chunk, spec_hash};
 use manman_common::wire::{Beat, BeatAnswer, RegisterWorker, Registered, Reservation, ReserveWorker, WorkerEvent};
 use manman_common::{CommandId, Kind, Problem, Revision, ServerId, ServerSpec, ServerStatus, SessionEpoch, WorkerId, WorkerStatus};
 use tokio::sync::{mpsc, watch};
@@ -53,6 +53,8 @@ pub(crate) struct HostState {
     pub(crate) link: Option<mpsc::UnboundedSender<Message>>,
     /// Answers every WebSocket with this status.
     pub(crate) refuse_upgrade: Option<u16>,
+    poll: Option<Arc<tokio::sync::Mutex<PollState>>>,
+    pub(crate) polls: u32,
     /// Answers the next beats with this reason.
     pub(crate) gone: Option<GoneReason>,
     pub(crate) refuse_register: Option<Problem>,
@@ -76,7 +78,7 @@ impl TestHost {
             .route("/worker", post(reserve))
             .route("/worker/{id}", post(register))
             .route("/worker/{id}/health", post(beat))
-            .route("/worker/{id}/link", get(link))
+            .route("/worker/{id}/link", get(link).post(poll))
             .with_state(host.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await });
         *host.serving.lock().expect("nobody panics here") = Some(serving);
@@ -275,6 +277,49 @@ async fn link(State(host): State<TestHost>, Path(id): Path<WorkerId>, headers: H
         }
     }
     upgrade.on_upgrade(move |socket| serve_link(host, socket))
+}
+
+pub(crate) struct PollState {
+    outgoing: mpsc::UnboundedReceiver<Message>,
+    sender: mpsc::UnboundedSender<Message>,
+    round: u64,
+}
+
+/// One round: takes frames, and answers when there is something to say or the next round comes.
+async fn poll(State(host): State<TestHost>, Path(id): Path<WorkerId>, headers: HeaderMap, Json(request): Json<PollRequest>) -> Response {
+    let poll = {
+        let mut state = host.lock();
+        let token = state.token_of(&headers);
+        if state.workers.get(&id).is_none_or(|worker| token.as_deref() != Some(&worker.token)) {
+            return refuse(&Problem::new(Kind::Unauthenticated, "this token is not known"));
+        }
+        if request.round == 1 {
+            let (sender, outgoing) = mpsc::unbounded_channel();
+            state.poll = Some(Arc::new(tokio::sync::Mutex::new(PollState { outgoing, sender, round: 0 })));
+        }
+        state.polls += 1;
+        state.poll.clone().expect("a first round")
+    };
+    host.touch();
+    let mut polls = host.changed.subscribe();
+    let before = host.lock().polls;
+    let mut poll = poll.lock().await;
+    poll.round += 1;
+    assert_eq!(poll.round, request.round, "rounds come in their order");
+    for frame in request.frames {
+        receive(&host, &poll.sender.clone(), frame);
+    }
+    host.touch();
+    let mut messages = Vec::new();
+    // Cancel-safe: `recv_many` takes nothing unless it wins.
+    tokio::select! {
+        _ = poll.outgoing.recv_many(&mut messages, 100) => {}
+        _ = polls.wait_for(|_| host.lock().polls > before) => {}
+        () = tokio::time::sleep(Duration::from_secs(5)) => {}
+    }
+    let text = |message: Message| message.into_text().expect("frames are text");
+    let frames = messages.into_iter().map(|message| serde_json::from_str(&text(message)).expect("a frame")).collect();
+    Json(PollAnswer { frames }).into_response()
 }
 
 async fn serve_link(host: TestHost, mut socket: WebSocket) {

@@ -218,3 +218,23 @@ async fn a_call_that_a_crash_cut_off_is_not_begun_again() {
     assert_eq!(worker.get("/status?format=json").await.json()["status"], "alive");
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn where_no_websocket_passes_a_long_poll_does() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let host = TestHost::start().await;
+    host.lock().refuse_upgrade = Some(501);
+    host.wish(spec(1, 1));
+    let worker = TestWorker::start(joining(directory.path(), &host)).await;
+    host.until("a status", |state| state.statuses.get(&server_id(1)).map(drop)).await;
+    assert_eq!(host.lock().acked, Revision::new(1));
+    // Neither side waits for the end of a round to speak.
+    let began = tokio::time::Instant::now();
+    for _ in 0..5 {
+        assert_eq!(host.call(call("GET", "/status", json!(null))).await.status, 200);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "took {:?}", began.elapsed());
+    host.wish(spec(2, 1));
+    host.until("a status", |state| state.statuses.get(&server_id(2)).map(drop)).await;
+    worker.stop().await;
+}
