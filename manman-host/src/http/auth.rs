@@ -179,6 +179,13 @@ fn unauthenticated(detail: &str) -> ApiError {
 pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request, next: Next) -> Response {
     // Without a matched path the answer is 404, which tells nobody anything.
     let Some(path) = request.extensions().get::<MatchedPath>().cloned() else { return next.run(request).await };
+    // A page of another port of this machine counts as the same site, so its browser sends our
+    // cookie along; and any page may post to what is open. Programs send no origin.
+    if !request.method().is_safe()
+        && let Err(error) = check_origin(request.headers())
+    {
+        return error.into_response();
+    }
     let open = OPEN.iter().any(|(method, open)| (method == request.method() || request.method() == Method::HEAD) && *open == path.as_str());
     let presented = match present(&app, request.headers()).await {
         Ok(presented) => presented,
@@ -193,18 +200,8 @@ pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request
             Presented::Known(_) => {}
         }
     }
-    if let Err(error) = check_cookie_origin(&request) {
-        return error.into_response();
-    }
     request.extensions_mut().insert(presented);
     next.run(request).await
-}
-
-/// A page of another port of this machine counts as the same site, so its cookie comes along; what
-/// it may not do is change anything.
-fn check_cookie_origin(request: &Request) -> Result<(), ApiError> {
-    let by_cookie = !request.headers().contains_key(header::AUTHORIZATION) && request.headers().contains_key(header::COOKIE);
-    if by_cookie && !request.method().is_safe() { check_origin(request.headers()) } else { Ok(()) }
 }
 
 async fn present(app: &App, headers: &HeaderMap) -> Result<Presented, ApiError> {

@@ -53,13 +53,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for HashedJson<T> {
     }
 }
 
-/// Curl says `application/x-www-form-urlencoded` of everything that it posts unless told otherwise;
-/// since no route of ours takes a form, and a page of another origin can not send what we refuse
-/// (JSON needs a preflight), only the type for JSON, or none, is taken.
+/// Curl calls everything that it posts a form unless told otherwise, so a form's type is read as
+/// JSON, too; no route of ours takes a form, and pages of others are refused by their origin.
 fn require_json(request: &Request) -> Result<(), ApiError> {
     let Some(kind) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind == "application/json" || kind.ends_with("+json") {
+    if kind == "application/json" || kind.ends_with("+json") || kind == "application/x-www-form-urlencoded" {
         return Ok(());
     }
     Err(Problem::new(Kind::UnsupportedMediaType, format!("the body is `{kind}`, and only JSON is read here"))

@@ -151,3 +151,6 @@ fn log_error(error: &ApiError, id: &str, method: &str, path: &str) {
     }
     tracing::error!(request.id = id, method, path, status = error.problem.status, error = chain, "request failed");
 }
+
+#[cfg(test)]
+mod tests;

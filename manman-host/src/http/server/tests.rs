@@ -39,7 +39,10 @@ async fn a_wish_is_made_seen_and_changed() {
     report(&host, worker, &token, &server, "Ready").await;
     assert_eq!(host.get("/server/oa").await.expect(200)["phase"], "Ready");
     let changed = host.call("PATCH", "/server/oa", json!({ "variables": { "MAP": "oa_ctf" } })).await.expect(200);
-    assert_eq!((&changed["generation"], &changed["pending_restart"], &changed["variables"]["MAP"]), (&json!(2), &json!(true), &json!("oa_ctf")));
+    assert_eq!(
+        (&changed["generation"], &changed["pending_restart"], &changed["variables"]["MAP"]),
+        (&json!(2), &json!(true), &json!("oa_ctf"))
+    );
     let back = host.call("PUT", "/server/oa", json!({ "variables": { "MAP": null } })).await.expect(200);
     assert_eq!(back["variables"]["MAP"], "oa_dm1");
 
