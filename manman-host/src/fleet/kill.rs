@@ -17,11 +17,24 @@ use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
 use crate::db::worker::worker_revoke_session;
 
-/// When the worker's own listener is asked, counted from the decision.
-const ASK_AT: [Duration; 3] = [Duration::ZERO, Duration::from_secs(5), Duration::from_secs(15)];
+/// When what is tried, counted from the decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KillPlan {
+    /// The worker's own listener is asked to shut down.
+    pub(crate) ask_at: [Duration; 3],
+    pub(crate) term_at: Duration,
+    pub(crate) kill_at: Duration,
+}
+
+impl Default for KillPlan {
+    /// The worker has the time to answer, and after SIGTERM to say goodbye.
+    fn default() -> Self {
+        let secs = Duration::from_secs;
+        Self { ask_at: [secs(0), secs(5), secs(15)], term_at: secs(30), kill_at: secs(40) }
+    }
+}
+
 const ASK_WITHIN: Duration = Duration::from_secs(2);
-const TERM_AT: Duration = Duration::from_secs(30);
-const KILL_AT: Duration = Duration::from_secs(40);
 
 /// What is known of the worker at the moment it is given up.
 struct Target {
@@ -58,12 +71,13 @@ impl Fleet {
 
 async fn attempt(app: &AppRef, machine: &Arc<Machine>) {
     let Some(target) = revoke(app, machine).await else { return };
+    let plan = app.fleet.watch().kill_plan;
     let began = tokio::time::Instant::now();
-    for (number, at) in (1..).zip(ASK_AT) {
+    for (number, at) in (1..).zip(plan.ask_at) {
         tokio::time::sleep_until(began + at).await;
         let (how, failure) = match ask(app, &target).await {
-            Ok(status) => (format!("was asked to shut down ({number} of {}) and answered {status}", ASK_AT.len()), None),
-            Err(why) => (format!("could not be asked to shut down ({number} of {})", ASK_AT.len()), Some(why)),
+            Ok(status) => (format!("was asked to shut down ({number} of {}) and answered {status}", plan.ask_at.len()), None),
+            Err(why) => (format!("could not be asked to shut down ({number} of {})", plan.ask_at.len()), Some(why)),
         };
         note(app, machine, "worker.kill_attempt", &how, failure).await;
         if target.api_url.is_none() {
@@ -71,7 +85,7 @@ async fn attempt(app: &AppRef, machine: &Arc<Machine>) {
         }
     }
     let Some(process) = target.process else { return };
-    for (at, signal, name) in [(TERM_AT, Signal::TERM, "SIGTERM"), (KILL_AT, Signal::KILL, "SIGKILL")] {
+    for (at, signal, name) in [(plan.term_at, Signal::TERM, "SIGTERM"), (plan.kill_at, Signal::KILL, "SIGKILL")] {
         tokio::time::sleep_until(began + at).await;
         let (how, failure, over) = match process::signal(&process, signal) {
             Ok(()) => (format!("was sent {name} (pid {})", process.pid), None, false),

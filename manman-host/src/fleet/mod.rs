@@ -3,7 +3,9 @@
 
 pub(crate) mod beat;
 mod call;
-mod kill;
+#[cfg(test)]
+pub(crate) mod fake_worker;
+pub(crate) mod kill;
 pub(crate) mod link;
 pub(crate) mod log_queue;
 pub(crate) mod machine;

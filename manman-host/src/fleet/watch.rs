@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::liveness::{Judgement, Liveness, Moment, Rules, Watched};
+use crate::fleet::kill::KillPlan;
 
 pub(crate) struct Watch {
     pub(crate) rules: Rules,
     pub(crate) server_unknown_after: Duration,
+    pub(crate) kill_plan: KillPlan,
     origin: Instant,
     liveness: Liveness,
 }
@@ -19,6 +21,7 @@ impl Watch {
         Self {
             rules,
             server_unknown_after: config.server_unknown_after,
+            kill_plan: KillPlan::default(),
             origin: clock::instant(),
             liveness: Liveness::new(rules, Moment::ZERO),
         }
@@ -39,5 +42,14 @@ impl Watch {
 
     pub(crate) fn judge(&mut self, workers: &[Watched]) -> Judgement {
         self.liveness.judge(self.moment(clock::instant()), workers)
+    }
+
+    /// As if the host had started long ago, with this time to settle.
+    #[cfg(test)]
+    pub(crate) fn long_running(&mut self, settle: Duration) {
+        let now = clock::instant();
+        self.origin = now.checked_sub(settle).expect("the machine has been up for longer");
+        self.rules.settle = settle;
+        self.liveness = Liveness::new(self.rules, Moment::ZERO);
     }
 }

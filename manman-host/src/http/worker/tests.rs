@@ -1,1 +1,4 @@
+//! Joining, sessions, silence and removal, through the real router.
 
+mod joining;
+mod silence;
