@@ -64,7 +64,7 @@ pub struct Options {
     #[arg(long, global = true, env = "MANMAN_PG_BIN", value_name = "DIR", conflicts_with = "database_url")]
     pg_bin: Option<PathBuf>,
     /// Open the front door to the home network, with TLS from a certificate of its own
-    #[arg(long, global = true, env = "MANMAN_LAN")]
+    #[arg(long, global = true, env = "MANMAN_LAN", value_parser = clap::builder::FalseyValueParser::new())]
     lan: bool,
     /// A certificate in PEM form for the front door
     #[arg(long, global = true, env = "MANMAN_TLS_CERT", value_name = "FILE", requires = "tls_key")]

@@ -25,6 +25,8 @@ pub struct Opened {
 pub enum DatabaseError {
     #[error("the database's address is not a URL that can be used")]
     Url(#[source] sqlx::Error),
+    #[error("the database's address begins with `{0}://`, and only PostgreSQL can be used")]
+    Scheme(String),
     #[error("could not reach the database at {place}")]
     Connect { place: String, source: sqlx::Error },
     #[error("the database at {place} refuses us: {why}")]
@@ -48,7 +50,7 @@ impl DatabaseError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Url(_) => Some("it looks like postgres://USER:PASSWORD@HOST:5432/DATABASE".to_owned()),
+            Self::Url(_) | Self::Scheme(_) => Some("it looks like postgres://USER:PASSWORD@HOST:5432/DATABASE".to_owned()),
             Self::Connect { .. } => Some("is PostgreSQL running there, and does it listen on that address?".to_owned()),
             Self::Refused { code, .. } => match code.as_str() {
                 "28P01" | "28000" => Some("check the user and the password in the database's URL".to_owned()),
@@ -119,6 +121,11 @@ async fn connect(url: &str) -> Result<(PgPool, String), DatabaseError> {
 }
 
 async fn reach(url: &str) -> Result<(PgPool, String), DatabaseError> {
+    // The parser takes any scheme for its own.
+    match url.split_once("://") {
+        Some(("postgres" | "postgresql", _)) | None => {}
+        Some((scheme, _)) => return Err(DatabaseError::Scheme(scheme.chars().take(20).collect())),
+    }
     let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Url)?.application_name("manman-host");
     let place = place(&options);
     // The first connection is made by itself: the pool would try for long what can not succeed.

@@ -114,7 +114,7 @@ impl TestHost {
             expires_at: None,
         };
         shape(&mut token);
-        token_insert(&mut *self.app.db.acquire().await.expect("a connection"), &token).await.expect("a token");
+        token_insert(&mut self.app.db.acquire().await.expect("a connection"), &token).await.expect("a token");
         secret
     }
 

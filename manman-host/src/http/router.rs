@@ -142,13 +142,7 @@ fn foreign(status: StatusCode) -> Problem {
 
 fn log_error(error: &ApiError, id: &str, method: &str, path: &str) {
     let Some(cause) = &error.cause else { return };
-    let mut chain = cause.to_string();
-    let mut source = cause.source();
-    while let Some(error) = source {
-        chain.push_str(": ");
-        chain.push_str(&error.to_string());
-        source = error.source();
-    }
+    let chain = crate::chain(cause.as_ref());
     tracing::error!(request.id = id, method, path, status = error.problem.status, error = chain, "request failed");
 }
 
