@@ -150,6 +150,11 @@ impl LogBook {
         Ok(OutputCursor::default())
     }
 
+    /// Number of the first line that can be this instance's; `None` if another one printed last.
+    pub fn begin_of(&self, instance: InstanceId) -> io::Result<Option<LogSeq>> {
+        Ok(Begun::read(&self.shared.dir)?.filter(|begun| begun.instance == instance).map(|begun| LogSeq::new(begun.seq)))
+    }
+
     fn write(&self, render: impl FnOnce(&mut u64, &mut Vec<u8>)) -> io::Result<()> {
         let shared = &*self.shared;
         let mut writer = shared.writer.lock().unwrap_or_else(PoisonError::into_inner);

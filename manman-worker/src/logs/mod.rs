@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use manman_common::ServerId;
 
 pub use book::{LogBook, Retention};
-pub use follow::follow;
+pub use follow::{Listener, Trouble, follow};
 pub use reader::{LogReader, Read};
 pub use session::{LogItem, LogSession};
 

@@ -1,0 +1,78 @@
+//! The lines that follow a command.
+
+use std::time::Duration;
+
+use manman_common::LogSeq;
+use manman_common::logs::{LogQuery, LogStream, records};
+use tokio::time::Instant;
+
+use super::LogLine;
+use crate::logs::{LogBook, LogItem, LogSession};
+
+/// For a first line to come; a game that answers does so within one of its frames, 50 ms or less.
+const FIRST: Duration = Duration::from_millis(400);
+
+/// A silence after which the answer is over.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// A busy game is never silent.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// What a caller may ask for.
+const ASKED_MAX: Duration = Duration::from_secs(8);
+
+/// An answer beyond this is the game's usual chatter.
+const LINES_MAX: usize = 1000;
+
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Window {
+    /// Until the game is silent again.
+    UntilSilent,
+    /// All that comes within this time.
+    Exactly(Duration),
+}
+
+impl Window {
+    /// `None` where no answer is asked for.
+    pub(super) fn of(answer_ms: Option<u32>) -> Option<Self> {
+        match answer_ms {
+            None => Some(Self::UntilSilent),
+            Some(0) => None,
+            Some(millis) => Some(Self::Exactly(Duration::from_millis(u64::from(millis)).min(ASKED_MAX))),
+        }
+    }
+}
+
+/// The game's own lines after `before`, until the window is over.
+pub(super) async fn collect(book: &LogBook, before: LogSeq, window: Window) -> std::io::Result<Vec<LogLine>> {
+    let query = LogQuery { since_seq: Some(before), ..LogQuery::default() };
+    let mut session = LogSession::open(book, &query).map_err(std::io::Error::other)?;
+    let begun = Instant::now();
+    let (end, mut deadline) = match window {
+        Window::UntilSilent => (begun + LONGEST, begun + FIRST),
+        Window::Exactly(length) => (begun + length, begun + length),
+    };
+    let mut lines = Vec::new();
+    while lines.len() < LINES_MAX {
+        let item = match tokio::time::timeout_at(deadline, session.next(CHUNK)).await {
+            Ok(item) => item?,
+            Err(_) => break,
+        };
+        match item {
+            LogItem::Chunk(chunk) => {
+                let room = LINES_MAX - lines.len();
+                let printed = records(&chunk).filter(|record| record.stream != LogStream::Manager);
+                let had = lines.len();
+                lines.extend(printed.take(room).map(|record| record.to_line()));
+                if lines.len() > had && window == Window::UntilSilent {
+                    deadline = end.min(Instant::now() + SILENCE);
+                }
+            }
+            LogItem::Gap(_) => {}
+            LogItem::End(_) => break,
+        }
+    }
+    Ok(lines)
+}
