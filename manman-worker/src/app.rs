@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, DockerMode};
+use crate::console::Console;
 use crate::driver::Driver;
 use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::host_link::{self, LinkState, Registration};
@@ -105,11 +106,11 @@ pub async fn run_with_ready(
     let drivers: Vec<Arc<dyn Driver>> = docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>).collect();
     let (signals, signal_receiver) = crate::reconcile::signals::channel();
     let logs = LogBooks::new(&servers_dir, Retention::default());
-    let supervision = stub::Supervisor::new(logs.clone(), signals);
+    let supervision = stub::Supervisor::new(logs.clone(), signals.clone());
     let parts = Parts {
         store: store.clone(),
         drivers: drivers.clone(),
-        supervision: supervision.clone(),
+        supervision,
         signals: signal_receiver,
         clock: LoopClock::real(),
     };
@@ -123,8 +124,8 @@ pub async fn run_with_ready(
         api_token,
         store,
         reconcile,
+        console: Console::new(logs.clone(), signals),
         logs,
-        console: supervision,
         drivers,
         docker,
         registration,

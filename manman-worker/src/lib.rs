@@ -15,4 +15,6 @@ mod report;
 pub use app::{ExitReason, Ready, RunError, run, run_with_ready};
 pub use report::Report;
 pub use host_link::{LinkState, Registration};
+pub mod console;
 pub mod logs;
+pub mod probe;

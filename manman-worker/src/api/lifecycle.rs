@@ -1,6 +1,7 @@
 //! The worker itself: `POST /freeze`, `/unfreeze` and `/shutdown`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -26,6 +27,9 @@ async fn set_frozen(worker: &Worker, frozen: bool) -> ApiResult<Json<WorkerSelf>
     worker.freeze(frozen).await?;
     Ok(Json(worker_self(worker)))
 }
+
+/// For a new registration, after which the requests that waited with the first are about the past.
+const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -62,13 +66,19 @@ pub(super) async fn shutdown(State(worker): State<Arc<Worker>>, query: QueryResu
 }
 
 async fn stale(worker: &Worker, session_epoch: Option<SessionEpoch>) -> Json<Value> {
+    // A worker that was stopped for long finds several such requests waiting; one is enough.
+    let _one_at_a_time = worker.stale.lock().await;
     let current = worker.registration().map(|registration| registration.session_epoch);
     if session_epoch.is_some() && current > session_epoch {
         return Json(json!({"stale": false, "session_epoch": current}));
     }
     tracing::warn!("the host calls this worker stale; asking the host");
     if worker.host_answers().await {
+        let mut link = worker.link_state.subscribe();
         worker.link.register_again.notify_one();
+        let renewed = link.wait_for(|link| link.registration.as_ref().map(|registration| registration.session_epoch) > current);
+        // Where it takes longer, it goes on all the same.
+        let _ = tokio::time::timeout(REGISTER_WITHIN, renewed).await;
         return Json(json!({"stale": true, "host": "reachable", "registering": true}));
     }
     tracing::warn!("the host can not be reached; this process ends, games go on, and its supervisor starts it afresh");

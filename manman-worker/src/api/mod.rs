@@ -2,6 +2,7 @@
 //! and the host's calls over the link, where the host has seen to who may do what.
 
 mod auth;
+mod command;
 mod error;
 mod lifecycle;
 mod log;
@@ -40,6 +41,7 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .route("/server/{id}/start", post(power::start))
         .route("/server/{id}/shutdown", post(power::shutdown))
         .route("/server/{id}/kill", post(power::kill))
+        .route("/server/{id}/command", post(command::run))
         .route("/server/{id}/log", get(log::pointer))
         .route("/server/{id}/log/stream", get(log::stream))
         .method_not_allowed_fallback(method_not_allowed)

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::ExitReason;
 use crate::config::Config;
+use crate::console::Console;
 use crate::driver::Driver;
 use crate::driver::docker::DockerDriver;
 use crate::host_link::{CallDesk, LinkControl, LinkState, Registration, beat_body};
@@ -37,7 +38,7 @@ pub(super) struct WorkerParts {
     pub(super) store: Store,
     pub(super) reconcile: ReconcileHandle,
     pub(super) logs: LogBooks,
-    pub(super) console: Arc<super::stub::Supervisor>,
+    pub(super) console: Console,
     pub(super) drivers: Vec<Arc<dyn Driver>>,
     pub(super) docker: Option<Arc<DockerDriver>>,
     pub(super) registration: Option<Registration>,
@@ -53,9 +54,11 @@ pub(crate) struct Worker {
     pub(crate) api_token: String,
     pub(crate) store: Store,
     logs: LogBooks,
-    pub(crate) console: Arc<super::stub::Supervisor>,
+    pub(crate) console: Console,
     pub(crate) calls: CallDesk,
     pub(crate) link: LinkControl,
+    /// Held while the host is asked whether this worker is as stale as it was told.
+    pub(crate) stale: tokio::sync::Mutex<()>,
     pub(crate) link_state: watch::Sender<LinkState>,
     pub(crate) reconcile: ReconcileHandle,
     drivers: Vec<Arc<dyn Driver>>,
@@ -81,6 +84,7 @@ impl Worker {
             console: parts.console,
             calls: CallDesk::new(),
             link: LinkControl::default(),
+            stale: tokio::sync::Mutex::default(),
             link_state: watch::Sender::new(state),
             reconcile: parts.reconcile,
             drivers: parts.drivers,
