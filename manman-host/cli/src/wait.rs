@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_millis(250);
 /// A game that crashed so often while somebody waits for it will not come up by waiting longer.
 const CRASHES_MAX: u32 = 3;
 
+/// What fits beside a bar.
+const STEP_SHOWN: usize = 80;
+
 /// How long the host may be away (restarting, say) before the waiting ends.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
@@ -125,7 +128,7 @@ fn judge(server: &ServerView, goal: Goal, generation: Generation) -> Verdict {
 pub(crate) fn word_of(server: &ServerView) -> String {
     let step = server.progress.as_ref().map(|progress| progress.step.as_str()).filter(|step| !step.is_empty());
     match (server.phase, step) {
-        (Phase::Installing, Some(step)) => format!("installing: {step}"),
+        (Phase::Installing, Some(step)) => format!("installing: {}", short(step)),
         (Phase::Installing, None) => "installing".to_owned(),
         (Phase::Backoff, _) => match reason(server) {
             Some(reason) => format!("crashed ({reason}), tries again soon"),
@@ -135,6 +138,15 @@ pub(crate) fn word_of(server: &ServerView) -> String {
         (Phase::Running, _) => "running, not yet ready".to_owned(),
         (phase, _) => format!("{phase:?}").to_lowercase(),
     }
+}
+
+/// A step in one line: that of an image's build may be a whole script.
+fn short(step: &str) -> String {
+    let line = step.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= STEP_SHOWN {
+        return line;
+    }
+    line.chars().take(STEP_SHOWN).chain("…".chars()).collect()
 }
 
 /// Why it is where it is, in the words of the worker.
@@ -181,6 +193,10 @@ impl Crashes {
     }
 }
 
+#[expect(clippy::literal_string_with_formatting_args, reason = "indicatif has a language of its own")]
+const BAR: &str = "{spinner} {prefix} [{bar:30}] {percent:>3} %  {wide_msg}";
+const SPINNER: &str = "{spinner} {prefix} {wide_msg}";
+
 /// A bar on a terminal, lines elsewhere.
 struct Show {
     bar: Option<ProgressBar>,
@@ -207,11 +223,8 @@ impl Show {
             }
             return;
         };
+        let template = if percent.is_some() { BAR } else { SPINNER };
         // A template that is not understood would be a mistake of ours; the default bar does then.
-        let template = match percent {
-            Some(_) => "{spinner} {prefix} [{bar:30}] {percent:>3} %  {wide_msg}",
-            None => "{spinner} {prefix} {wide_msg}",
-        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -51,7 +51,7 @@ async fn all(client: &Client) -> Result<Vec<GameView>, Failure> {
 pub(crate) async fn find(client: &Client, given: &str) -> Result<GameView, Failure> {
     let games = all(client).await?;
     let fits = |game: &GameView| names(game).iter().any(|name| name.eq_ignore_ascii_case(given));
-    let known = games.iter().map(|game| short_name(game)).collect::<Vec<_>>().join(", ");
+    let known = games.iter().map(short_name).collect::<Vec<_>>().join(", ");
     let mut found: Vec<GameView> = games.into_iter().filter(fits).collect();
     match found.len() {
         0 => Err(Failure::new(format!("there is no game `{given}` in the catalogue"))

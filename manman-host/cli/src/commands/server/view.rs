@@ -73,7 +73,7 @@ pub(super) fn sheet(server: &ServerView) -> Sheet {
     sheet.maybe("instance", server.instance.map(|instance| instance.to_string()));
     sheet.line("restarts", server.restarts.to_string());
     let exit = server.exit.as_ref();
-    sheet.maybe("last exit", exit.and_then(|exit| wait::exit_word(exit)));
+    sheet.maybe("last exit", exit.and_then(wait::exit_word));
     for (name, value) in &server.variables {
         sheet.line("setting", format!("{name}={}", value.as_deref().unwrap_or("(secret)")));
     }

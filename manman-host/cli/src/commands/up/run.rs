@@ -40,8 +40,16 @@ struct Report<'a> {
 }
 
 pub(super) async fn run(up: Up, app: &App, data: &Path, lock: &mut Lock) -> Result<(), Failure> {
+    let Wish { stop, leave } = signals()?;
+    tokio::select! {
+        ended = up_and_down(up, app, data, lock, &stop) => ended,
+        // Whatever is left is dropped; Postgres goes with its host, games run on.
+        () = leave.cancelled() => Err(Failure::new("left without waiting for the end").hint("`manman up` finds everything as it is")),
+    }
+}
+
+async fn up_and_down(up: Up, app: &App, data: &Path, lock: &mut Lock, stop: &CancellationToken) -> Result<(), Failure> {
     let lines = Lines { output: app.output };
-    let stop = signals()?;
     let started = tokio::select! {
         started = Box::pin(host::start(host::config(&up, data))) => started?,
         // What has begun is dropped; Postgres goes with its host.
@@ -57,7 +65,7 @@ pub(super) async fn run(up: Up, app: &App, data: &Path, lock: &mut Lock) -> Resu
     // Stops after the worker, so that the worker can say goodbye.
     let stop_host = CancellationToken::new();
     let mut hosting = tokio::spawn(host.run(stop_host.clone()));
-    let with_worker = Box::pin(with_worker(up, &lines, data, lock, &client, &bound, &stop));
+    let with_worker = Box::pin(with_worker(up, &lines, data, lock, &client, &bound, stop));
     let ended = tokio::select! {
         ended = with_worker => ended,
         hosted = &mut hosting => {
@@ -117,7 +125,7 @@ async fn with_worker(
             Some(Happened::Up(_)) if said => {}
             Some(Happened::Up(ready)) => {
                 said = true;
-                let id = worker::linked(&ready).await;
+                let id = worker::linked(&ready, client).await;
                 lock.write(id.map(|id| id.to_string()).as_deref())?;
                 match id {
                     Some(_) => lines.part("worker", &format!("{name} (its own API: http://{})", ready.api_address)),
@@ -183,25 +191,36 @@ async fn login_link(client: &Client) -> Option<LoginLink> {
     }
 }
 
-/// Ctrl-C, SIGTERM and the end of the terminal ask to stop; a second time it is left at once.
-fn signals() -> Result<CancellationToken, Failure> {
+/// What the person wants of a running `up`.
+struct Wish {
+    /// Ctrl-C, SIGTERM, or the end of the terminal.
+    stop: CancellationToken,
+    /// The same once more: out of here, without waiting for anything.
+    leave: CancellationToken,
+}
+
+fn signals() -> Result<Wish, Failure> {
     let failed = |error: std::io::Error| Failure::new("could not listen for signals").because(&error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let stop = CancellationToken::new();
-    let asked = stop.clone();
+    let wish = Wish { stop: CancellationToken::new(), leave: CancellationToken::new() };
+    let (stop, leave) = (wish.stop.clone(), wish.leave.clone());
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
+                // A terminal that goes away may say so more than once.
+                _ = hangup.recv() => { stop.cancel(); continue; }
             }
-            asked.cancel();
+            if stop.is_cancelled() {
+                leave.cancel();
+            }
+            stop.cancel();
         }
     });
-    Ok(stop)
+    Ok(wish)
 }
 
 /// One line per part, on stdout; for programs one object at the end, and the talk on stderr.

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use manman_common::WorkerStatus;
 use manman_common::client::Client;
 use manman_common::wire::{CreateToken, Scope};
+use manman_common::{WorkerId, WorkerStatus};
 use manman_worker::config::{Config, DockerMode};
 use manman_worker::{ExitReason, Ready, RunError};
 use tokio::sync::{mpsc, oneshot};
@@ -50,7 +50,7 @@ pub(super) async fn supervise(mut config: Config, client: Client, happened: mpsc
     let mut retry = RETRY_FIRST;
     let mut first = true;
     loop {
-        config.join_token = join_token(&client).await;
+        config.join_token = join_token(&client, &config).await;
         let began = clock::instant();
         let (ready, is_ready) = oneshot::channel();
         // A task of its own: a panic in the worker is one more fault to be started again after.
@@ -89,8 +89,11 @@ pub(super) async fn supervise(mut config: Config, client: Client, happened: mpsc
     }
 }
 
-/// Lets it in without a person. A worker that has joined before needs none, so a refusal is no fault.
-async fn join_token(client: &Client) -> Option<String> {
+/// Lets a worker in that has never joined; one that has shows its own token.
+async fn join_token(client: &Client, config: &Config) -> Option<String> {
+    if config.data_dir.join("worker.sqlite").exists() {
+        return None;
+    }
     let create = CreateToken { scope: Scope::Join, label: "manman up".to_owned(), expires_in: Some(JOIN_SECONDS), server_id: None };
     match client.token_create(&create).await {
         Ok(made) => Some(made.token),
@@ -101,10 +104,25 @@ async fn join_token(client: &Client) -> Option<String> {
     }
 }
 
-/// Waits until the host has the worker, and says its id; none where it takes too long.
-pub(super) async fn linked(ready: &Ready) -> Option<manman_common::WorkerId> {
+/// Waits until the host has the worker, and says its id; none where it takes too long. One that the
+/// host has forgotten asks to join like any other, and is accepted: it is this machine's own.
+pub(super) async fn linked(ready: &Ready, client: &Client) -> Option<WorkerId> {
     let mut link = ready.link.clone();
-    let linked = link.wait_for(|link| link.linked && link.status.is_some_and(|status| status != WorkerStatus::Pending));
-    let state = tokio::time::timeout(LINK_PATIENCE, linked).await.ok()?.ok()?;
-    state.registration.as_ref().map(|registration| registration.worker_id)
+    let joining = async {
+        loop {
+            let state = link.borrow_and_update().clone();
+            let id = state.registration.as_ref().map(|registration| registration.worker_id);
+            match (state.status, id) {
+                (Some(WorkerStatus::Pending), Some(id)) => {
+                    if let Err(error) = client.worker_accept(&id.to_string()).await {
+                        tracing::warn!(worker.id = %id, %error, "could not accept this machine's own worker");
+                    }
+                }
+                (Some(_), Some(id)) if state.linked => return Some(id),
+                _ => {}
+            }
+            link.changed().await.ok()?;
+        }
+    };
+    tokio::time::timeout(LINK_PATIENCE, joining).await.ok()?
 }
