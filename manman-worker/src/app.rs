@@ -7,7 +7,6 @@
 
 mod error;
 pub(crate) mod label;
-pub(crate) mod stub;
 mod worker;
 
 use std::future::Future;
@@ -27,6 +26,7 @@ use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::host_link::{self, LinkState, Registration};
 use crate::identity::{DataDir, refuse_copy};
 use crate::logs::{LogBooks, Retention};
+use crate::probe::Supervisor;
 use crate::reconcile::{LoopClock, Parts, Reconciler};
 use crate::store::{Meta, Store};
 use crate::{api, clock};
@@ -106,14 +106,8 @@ pub async fn run_with_ready(
     let drivers: Vec<Arc<dyn Driver>> = docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>).collect();
     let (signals, signal_receiver) = crate::reconcile::signals::channel();
     let logs = LogBooks::new(&servers_dir, Retention::default());
-    let supervision = stub::Supervisor::new(logs.clone(), signals.clone());
-    let parts = Parts {
-        store: store.clone(),
-        drivers: drivers.clone(),
-        supervision,
-        signals: signal_receiver,
-        clock: LoopClock::real(),
-    };
+    let supervision = Supervisor::new(logs.clone(), signals.clone());
+    let parts = Parts { store: store.clone(), drivers: drivers.clone(), supervision, signals: signal_receiver, clock: LoopClock::real() };
     let (reconcile, reconciling) = Reconciler::spawn(parts).await?;
     let reconciling = AbortOnDropHandle::new(reconciling);
 

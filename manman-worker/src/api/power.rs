@@ -31,9 +31,12 @@ pub(super) async fn kill(State(worker): State<Arc<Worker>>, Path(id): Path<Strin
 }
 
 pub(super) async fn change(worker: &Worker, id: &str, change: LocalChange, expected: Expected) -> ApiResult<Response> {
-    let server = find(worker, id).await?.spec.id;
+    let before = find(worker, id).await?;
+    let server = before.spec.id;
     expect_instance(worker, server, expected.as_deref())?;
     let changed = worker.change_here(server, change).await?;
     let status = if changed { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, Json(view(worker, &find(worker, id).await?))).into_response())
+    // One that was deleted may be gone already.
+    let record = worker.reconcile.record(server).await.unwrap_or(before);
+    Ok((status, Json(view(worker, &record))).into_response())
 }
