@@ -59,7 +59,6 @@ where
 
 pub(crate) struct FakeWorker {
     pub(crate) id: WorkerId,
-    pub(crate) token: String,
     pub(crate) epoch: SessionEpoch,
     pub(crate) process: ProcessIdentity,
     pub(crate) client: Client,
@@ -138,7 +137,6 @@ impl FakeWorker {
         Self {
             id: registered.id,
             client: self::client(address, &token),
-            token,
             epoch: registered.session_epoch,
             process,
             state: Arc::default(),

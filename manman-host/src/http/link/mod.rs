@@ -80,5 +80,13 @@ fn storable(json: &str) -> std::borrow::Cow<'_, str> {
     if json.contains("\\u0000") { json.replace("\\u0000", "\\ufffd").into() } else { json.into() }
 }
 
+/// The same for a body, which is parsed afterwards.
+pub(crate) fn storable_bytes(json: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    match std::str::from_utf8(json).map(storable) {
+        Ok(std::borrow::Cow::Owned(text)) => text.into_bytes().into(),
+        Ok(std::borrow::Cow::Borrowed(_)) | Err(_) => json.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests;

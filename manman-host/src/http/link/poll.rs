@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
+use bytes::Bytes;
 use manman_common::link::{PollAnswer, PollRequest, ToHost, ToWorker};
-use manman_common::{Kind, Problem, WorkerId};
+use manman_common::{Kind, Problem, SessionEpoch, WorkerId};
 use tokio::sync::{Notify, mpsc};
 
 use super::desk::Intake;
@@ -20,12 +21,15 @@ use crate::clock;
 use crate::fleet::link::{Farewell, Link};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::extract::{Json, Path};
+use crate::http::extract::{Path, parse};
 
 /// How long a round waits for something to say: below the time-outs of proxies on the way.
 const WAIT: Duration = Duration::from_secs(20);
 /// A worker that has not come back for so long has hung up.
 const ABANDONED: Duration = Duration::from_secs(30);
+/// How long a round that has come too early waits for the one before it.
+const OVERTAKE_MAX: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Frames of one answer.
 const FRAMES_MAX: usize = 256;
 
@@ -49,8 +53,9 @@ struct Turn {
 }
 
 impl Polls {
-    fn get(&self, worker: WorkerId) -> Option<Arc<Poll>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&worker).cloned()
+    fn open(&self, worker: WorkerId, epoch: SessionEpoch) -> Option<Arc<Poll>> {
+        let polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        polls.get(&worker).filter(|poll| poll.link.epoch == epoch && !poll.link.is_closed()).cloned()
     }
 
     fn put(&self, worker: WorkerId, poll: Arc<Poll>) {
@@ -86,16 +91,13 @@ pub(super) async fn poll(
     State(app): State<AppRef>,
     caller: Caller,
     Path(key): Path<String>,
-    Json(request): Json<PollRequest>,
+    body: Bytes,
 ) -> ApiResult<axum::Json<PollAnswer>> {
     let machine = dialling(&app, &caller, &key).await?;
-    let PollRequest { session_epoch, round, mut frames } = request;
-    let begins = frames.iter().position(|frame| matches!(frame, ToHost::Hello(_)));
-    let known = app.fleet.polls.get(machine.id).filter(|poll| poll.link.epoch == session_epoch && !poll.link.is_closed());
-    let poll = match (known, begins) {
-        (Some(poll), _) if round > 1 => poll,
-        (_, Some(at)) => {
-            let ToHost::Hello(hello) = &frames[at] else { return Err(out_of_order().into()) };
+    let PollRequest { session_epoch, round, mut frames } = parse(&super::storable_bytes(&body))?;
+    let hello = frames.iter().find_map(|frame| if let ToHost::Hello(hello) = frame { Some(hello) } else { None });
+    let poll = match hello {
+        Some(hello) if round <= 1 || app.fleet.polls.open(machine.id, session_epoch).is_none() => {
             let (link, outgoing) = open(&machine, hello).map_err(super::gone)?;
             let intake = Intake::start(&app, &machine, &link);
             let turn = Turn { round: round.saturating_sub(1), answer: PollAnswer::default(), intake, frames: outgoing };
@@ -108,11 +110,11 @@ pub(super) async fn poll(
             app.fleet.polls.put(machine.id, Arc::clone(&poll));
             poll
         }
-        (_, None) => return Err(out_of_order().into()),
+        _ => predecessor(&app, machine.id, session_epoch).await.ok_or_else(out_of_order)?,
     };
     *poll.touched.lock().unwrap_or_else(PoisonError::into_inner) = clock::instant();
     poll.overtaken.notify_waiters();
-    let mut turn = poll.turn.lock().await;
+    let mut turn = turn(&poll, round).await;
     if round == turn.round {
         return Ok(axum::Json(turn.answer.clone()));
     }
@@ -129,6 +131,39 @@ pub(super) async fn poll(
     turn.round = round;
     turn.answer = answer.clone();
     Ok(axum::Json(answer))
+}
+
+/// The link that this round goes on with. The first round may still be on its way, on another
+/// connection.
+async fn predecessor(app: &AppRef, worker: WorkerId, epoch: SessionEpoch) -> Option<Arc<Poll>> {
+    let found = async {
+        loop {
+            if let Some(poll) = app.fleet.polls.open(worker, epoch) {
+                return poll;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(OVERTAKE_MAX, found).await.ok()
+}
+
+/// This round's turn, once the one before it has been taken in; it may have been overtaken on its
+/// way. Whose turn never comes, gets the present one, and sees by its number that it does not fit.
+async fn turn(poll: &Poll, round: u64) -> tokio::sync::MutexGuard<'_, Turn> {
+    let mine = async {
+        loop {
+            let turn = poll.turn.lock().await;
+            if round <= turn.round + 1 {
+                return turn;
+            }
+            drop(turn);
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    match tokio::time::timeout(OVERTAKE_MAX, mine).await {
+        Ok(turn) => turn,
+        Err(_) => poll.turn.lock().await,
+    }
 }
 
 /// What there is to say: at once if there is something, else when there is, else nothing.

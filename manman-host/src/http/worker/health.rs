@@ -8,6 +8,7 @@ use crate::app::AppRef;
 use crate::http::auth::{Caller, Permission};
 use crate::http::error::ApiResult;
 use crate::http::extract::{Path, parse};
+use crate::http::link::storable_bytes;
 
 /// A worker's beat; an empty body is one, too.
 ///
@@ -31,7 +32,7 @@ pub(super) async fn health(
     let id: WorkerId = key.parse().map_err(|_| Problem::not_found("worker", &key))?;
     let Some(machine) = app.fleet.machine(id) else { return Err(missing(&app, id).await) };
     caller.require(Permission::BeWorker(id))?;
-    let beat: Beat = if body.is_empty() { Beat::default() } else { parse(&body)? };
+    let beat: Beat = if body.is_empty() { Beat::default() } else { parse(&storable_bytes(&body))? };
     // Boxed: its future holds a whole batch of statuses.
     let answer = Box::pin(app.fleet.beat(&app, &machine, beat)).await.map_err(gone)?;
     Ok(axum::Json(answer))

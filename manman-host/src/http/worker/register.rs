@@ -20,6 +20,7 @@ use crate::fleet::session;
 use crate::http::auth::{Caller, Presented, new_secret, secret_hash};
 use crate::http::error::ApiResult;
 use crate::http::extract::{Path, parse};
+use crate::http::link::storable_bytes;
 
 /// Machines that may wait for a person at one time; strangers can ask without a token.
 const PENDING_MAX: i64 = 100;
@@ -55,7 +56,7 @@ pub(super) async fn register(
             .hint("without a token the machine asks to join, and a person accepts it")
             .into());
     }
-    let request: RegisterWorker = parse(&body)?;
+    let request: RegisterWorker = parse(&storable_bytes(&body))?;
     let name = request.worker_name.clone();
     let facts = facts(request, peer)?;
     let caller = presented.caller();

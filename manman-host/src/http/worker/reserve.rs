@@ -11,6 +11,7 @@ use crate::config::HEARTBEAT_SECONDS;
 use crate::http::auth::Presented;
 use crate::http::error::ApiResult;
 use crate::http::extract::parse;
+use crate::http::link::storable_bytes;
 
 /// What a machine needs to know to register as a worker.
 ///
@@ -25,7 +26,7 @@ use crate::http::extract::parse;
 )]
 pub(super) async fn reserve(State(app): State<AppRef>, presented: Presented, Peer(peer): Peer, body: Bytes) -> ApiResult<Response> {
     // Whatever its declared type: a plain `curl -d` says that it is a form.
-    let ReserveWorker { name } = if body.is_empty() { ReserveWorker::default() } else { parse(&body)? };
+    let ReserveWorker { name } = if body.is_empty() { ReserveWorker::default() } else { parse(&storable_bytes(&body))? };
     let own = match &presented {
         Presented::Unknown => {
             return Err(Problem::new(Kind::Unauthenticated, "this token is not known here, or no longer valid")
