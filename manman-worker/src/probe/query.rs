@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use gamedig::protocols::types::{ExtraRequestSettings, GatherToggle, TimeoutSettings};
+use gamedig::games::minecraft::Server;
+use gamedig::protocols::gamespy::GameSpyVersion;
+use gamedig::protocols::quake::QuakeVersion;
+use gamedig::protocols::types::{ExtraRequestSettings, GatherToggle, ProprietaryProtocol, Protocol, TimeoutSettings};
+use gamedig::protocols::valve::Engine;
 use gamedig::{GAMES, Game};
 use manman_common::spec::QuerySpec;
 use manman_common::status::Players;
@@ -30,24 +34,23 @@ pub(super) enum QueryError {
     NoAnswer { protocol: String, port: u16, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// The game by whose protocol is asked. A protocol's own name stands for a game that speaks it; any
-/// name in gamedig's list will do.
-fn game(protocol: &str) -> Option<&'static Game> {
-    let name = match protocol {
-        "quake1" => "quake1",
-        "quake2" => "quake2",
-        "quake3" => "quake3",
-        // Its answer is not held against an app id, see below.
-        "valve" | "source" | "a2s" => "counterstrike",
-        "minecraft" | "minecraft-java" => "minecraftjava",
-        "minecraft-bedrock" => "minecraftbedrock",
-        "gamespy1" => "battlefield1942",
-        "gamespy2" => "hll2",
-        "gamespy3" => "crysiswars",
-        "unreal2" => "unrealtournament2004",
-        other => other,
+/// A protocol's own name, or that of a game in gamedig's list.
+fn game(protocol: &str) -> Option<Game> {
+    let protocol = match protocol {
+        "quake1" => Protocol::Quake(QuakeVersion::One),
+        "quake2" => Protocol::Quake(QuakeVersion::Two),
+        "quake3" => Protocol::Quake(QuakeVersion::Three),
+        "valve" | "source" | "a2s" => Protocol::Valve(Engine::Source(None)),
+        "goldsrc" => Protocol::Valve(Engine::GoldSrc(false)),
+        "minecraft" | "minecraft-java" => Protocol::PROPRIETARY(ProprietaryProtocol::Minecraft(Some(Server::Java))),
+        "minecraft-bedrock" => Protocol::PROPRIETARY(ProprietaryProtocol::Minecraft(Some(Server::Bedrock))),
+        "gamespy1" => Protocol::Gamespy(GameSpyVersion::One),
+        "gamespy2" => Protocol::Gamespy(GameSpyVersion::Two),
+        "gamespy3" => Protocol::Gamespy(GameSpyVersion::Three),
+        "unreal2" => Protocol::Unreal2,
+        other => return GAMES.get(other).cloned(),
     };
-    GAMES.get(name)
+    Some(Game { name: "", default_port: 0, protocol, request_settings: ExtraRequestSettings::default() })
 }
 
 pub(super) async fn ask(query: &QuerySpec) -> Result<Answer, QueryError> {
@@ -59,7 +62,7 @@ pub(super) async fn ask(query: &QuerySpec) -> Result<Answer, QueryError> {
     };
     let port = query.port;
     // gamedig reads its sockets in the caller's thread.
-    let asked = tokio::task::spawn_blocking(move || ask_blocking(game, port)).await;
+    let asked = tokio::task::spawn_blocking(move || ask_blocking(&game, port)).await;
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(no_answer(error.into())),

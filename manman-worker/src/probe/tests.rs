@@ -1,1 +1,158 @@
+//! With the engine and the games of this machine.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manman_common::logs::records;
+use manman_common::spec::{PortSpec, Protocol, QuerySpec, StopMode, StopRung, StopStep};
+use manman_common::{LogSeq, ServerSpec};
+use manman_worker_core::Instance;
+
+use super::Supervisor;
+use crate::console::{Console, Target};
+use crate::driver::Driver;
+use crate::driver::docker::tests::game::{Rig, no_rungs, spec};
+use crate::logs::{LogBooks, LogReader, Read, Retention};
+use crate::reconcile::signals::{self, Observed, SignalReceiver, Supervision, Watched};
+
+struct Watch {
+    books: LogBooks,
+    supervisor: Arc<Supervisor>,
+    console: Console,
+    signals: SignalReceiver,
+}
+
+impl Watch {
+    fn new(rig: &Rig) -> Self {
+        let books = LogBooks::new(rig.dir.path(), Retention::default());
+        let (sender, signals) = signals::channel();
+        Self { console: Console::new(books.clone(), sender.clone()), supervisor: Supervisor::new(books.clone(), sender), books, signals }
+    }
+
+    async fn wait_for<T>(&mut self, what: &str, found: impl Fn(&Observed) -> Option<T>) -> T {
+        let mut seen = Vec::new();
+        let wait = async {
+            while let Some(signal) = self.signals.recv().await {
+                if let Some(found) = found(&signal.observed) {
+                    return Some(found);
+                }
+                seen.push(signal.observed);
+            }
+            None
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(90), wait).await;
+        waited.ok().flatten().unwrap_or_else(|| panic!("no {what}; there were {seen:?}"))
+    }
+
+    fn texts(&self, spec: &ServerSpec) -> Vec<String> {
+        let book = self.books.open(spec.id).expect("a log");
+        let mut reader = LogReader::new(&book, LogSeq::new(1));
+        let mut texts = Vec::new();
+        while let Read::Chunk(chunk) = reader.read(1 << 20).expect("it reads") {
+            texts.extend(records(&chunk).map(|record| record.text_lossy().into_owned()));
+        }
+        texts
+    }
+}
+
+fn watched(rig: &Arc<Rig>, spec: &ServerSpec, instance: &Instance) -> Watched {
+    Watched {
+        instance: instance.clone(),
+        spec: Arc::new(spec.clone()),
+        driver: Arc::clone(&rig.driver) as Arc<dyn Driver>,
+        was_ready: false,
+    }
+}
+
+fn is_ready(observed: &Observed) -> Option<()> {
+    (*observed == Observed::Ready).then_some(())
+}
+
+#[tokio::test]
+async fn a_game_is_ready_by_its_log_also_for_the_next_worker() {
+    let rig = Arc::new(Rig::new());
+    let mut spec = spec();
+    spec.run.ready.log = Some("^up and".to_owned());
+    let instance = rig.start(&spec).await;
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    watch.wait_for("Ready", is_ready).await;
+    let usage = watch.wait_for("Usage", |observed| if let Observed::Usage(usage) = observed { Some(*usage) } else { None }).await;
+    assert!(usage.memory_bytes > 0);
+    let target = Target { spec: &spec, instance: &instance, driver: &*rig.driver };
+    let request = serde_json::from_value(serde_json::json!({"command": "hello"})).expect("a request");
+    let answer = watch.console.send(&target, &request).await.expect("an answer");
+    assert_eq!(answer.answer.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["said: hello "]);
+
+    // The worker is gone, and the game goes on talking.
+    drop(watch);
+    rig.driver.write_line(&instance, "while away").await.expect("it takes a line");
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    watch.wait_for("Ready", is_ready).await;
+    rig.driver
+        .stop(&instance, &[StopRung { step: StopStep::Console("quit".to_owned()), wait_seconds: 20 }], StopMode::Graceful, no_rungs())
+        .await
+        .expect("it stops");
+    tokio::time::timeout(Duration::from_secs(20), watch.supervisor.drain(spec.id, instance.id)).await.expect("it is drained");
+    let texts = watch.texts(&spec);
+    let count = |text: &str| texts.iter().filter(|line| *line == text).count();
+    for once in ["up and running", "careful", "said: hello ", "said: while away", "bye", &format!("instance {} started", instance.id)] {
+        assert_eq!(count(once), 1, "`{once}` in {texts:?}");
+    }
+    watch.supervisor.unwatch(spec.id, instance.id);
+    watch.supervisor.purge(spec.id).await.expect("it is purged");
+    watch.supervisor.note(spec.id, "too late".to_owned());
+    watch.supervisor.purge(spec.id).await.expect("twice, too");
+}
+
+#[tokio::test]
+async fn openarena_tells_its_map_and_players_and_when_it_no_longer_answers() {
+    let rig = Arc::new(Rig::new());
+    let free = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    let mut spec = spec();
+    spec.run.game_id = "docker:manman/openarena".parse().expect("a game");
+    spec.run.env = BTreeMap::new();
+    spec.run.argv =
+        format!("+set dedicated 1 +set net_port {port} +set sv_maxclients 6 +map oa_dm1").split(' ').map(str::to_owned).collect();
+    spec.run.ports = vec![PortSpec { name: "game".to_owned(), protocol: Protocol::Udp, port, container_port: None }];
+    spec.run.query = Some(QuerySpec { protocol: "quake3".to_owned(), port });
+    spec.run.ready.query = true;
+    spec.run.ready.log = Some("^[0-9]+ items registered".to_owned());
+    let instance = rig.start(&spec).await;
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    let players = watch.wait_for("Players", |observed| if let Observed::Players(players) = observed { Some(*players) } else { None }).await;
+    assert_eq!((players.online, players.max), (0, 6));
+    let extra = watch.wait_for("Extra", |observed| if let Observed::Extra(extra) = observed { Some(extra.clone()) } else { None }).await;
+    assert_eq!(extra.get("map"), Some(&serde_json::json!("oa_dm1")), "{extra:?}");
+    watch.wait_for("Ready", is_ready).await;
+    let target = Target { spec: &spec, instance: &instance, driver: &*rig.driver };
+    let request = serde_json::from_value(serde_json::json!({"command": "status"})).expect("a request");
+    let answer = watch.console.send(&target, &request).await.expect("an answer");
+    assert!(answer.answer.iter().any(|line| line.text.contains("map: oa_dm1")), "{answer:?}");
+    rig.kill(&instance).await;
+    let reason =
+        watch.wait_for("Unready", |observed| if let Observed::Unready { reason } = observed { Some(reason.clone()) } else { None });
+    assert!(reason.await.contains("no longer answers"));
+}
+
+#[tokio::test]
+async fn without_a_rule_the_ports_decide() {
+    let rig = Arc::new(Rig::new());
+    let mut spec = spec();
+    spec.run.ports = vec![PortSpec { name: "game".to_owned(), protocol: Protocol::Udp, port: 0, container_port: Some(4711) }];
+    let free = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    spec.run.ports[0].port = free.local_addr().expect("its address").port();
+    drop(free);
+    let instance = rig.start(&spec).await;
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    watch.wait_for("Usage", |observed| matches!(observed, Observed::Usage(_)).then_some(())).await;
+    assert!(watch.signals.try_recv().map(|signal| signal.observed) != Ok(Observed::Ready));
+    rig.driver.write_line(&instance, "listen 4711").await.expect("it takes a line");
+    watch.wait_for("Ready", is_ready).await;
+}

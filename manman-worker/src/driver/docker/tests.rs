@@ -1,7 +1,7 @@
 //! Against the engine of this machine: nothing here is simulated.
 
 mod console;
-mod game;
+pub(crate) mod game;
 mod life;
 mod log;
 mod volumes;

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::driver::{Driver, OutputCursor, OutputLine, ProgressSink, RungSink};
 
-pub(super) const IMAGE: &str = "manman-test/game";
+pub(crate) const IMAGE: &str = "manman-test/game";
 
 /// It has content below a VOLUME, a user that is not root, and a console.
 const DOCKERFILE: &str = r#"FROM debian:bookworm-slim
@@ -48,27 +48,27 @@ while true; do
 done
 "#;
 
-pub(super) struct Rig {
-    pub(super) driver: DockerDriver,
-    pub(super) worker: WorkerId,
-    pub(super) dir: TempDir,
+pub(crate) struct Rig {
+    pub(crate) driver: Arc<DockerDriver>,
+    pub(crate) worker: WorkerId,
+    pub(crate) dir: TempDir,
 }
 
 impl Rig {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         build_image();
         let worker = WorkerId::from_uuid(clock::new_uuid());
         let dir = tempfile::tempdir().expect("a directory");
-        let driver = DockerDriver::new(DockerConfig::new(worker, dir.path()));
+        let driver = Arc::new(DockerDriver::new(DockerConfig::new(worker, dir.path())));
         Self { driver, worker, dir }
     }
 
     /// As after the death of a worker: nothing is remembered.
-    pub(super) fn restart(&mut self) {
-        self.driver = DockerDriver::new(DockerConfig::new(self.worker, self.dir.path()));
+    pub(crate) fn restart(&mut self) {
+        self.driver = Arc::new(DockerDriver::new(DockerConfig::new(self.worker, self.dir.path())));
     }
 
-    pub(super) async fn start(&self, spec: &ServerSpec) -> Instance {
+    pub(crate) async fn start(&self, spec: &ServerSpec) -> Instance {
         self.driver.install(spec, silent()).await.expect("it is installed");
         let id = clock::new_instance_id();
         self.driver.start(spec, id).await.expect("it starts");
@@ -78,7 +78,7 @@ impl Rig {
     }
 
     /// What the instance prints until a line contains `until`.
-    pub(super) async fn read_until(&self, instance: &Instance, after: Option<OutputCursor>, until: &str) -> Vec<OutputLine> {
+    pub(crate) async fn read_until(&self, instance: &Instance, after: Option<OutputCursor>, until: &str) -> Vec<OutputLine> {
         let mut output = self.driver.output(instance, after).await.expect("its log");
         let mut lines = Vec::new();
         let read = async {
@@ -98,7 +98,7 @@ impl Rig {
         lines
     }
 
-    pub(super) async fn kill(&self, instance: &Instance) {
+    pub(crate) async fn kill(&self, instance: &Instance) {
         self.driver.stop(instance, &[], StopMode::Kill, no_rungs()).await.expect("it is killed");
         self.driver.remove(instance).await.expect("it is removed");
     }
@@ -113,7 +113,7 @@ impl Drop for Rig {
     }
 }
 
-pub(super) fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().expect("the docker tool");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -128,7 +128,7 @@ fn build_image() {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-pub(super) fn spec() -> ServerSpec {
+pub(crate) fn spec() -> ServerSpec {
     ServerSpec {
         id: ServerId::from_uuid(clock::new_uuid()),
         name: "test".parse().expect("a name"),
@@ -154,21 +154,21 @@ pub(super) fn spec() -> ServerSpec {
     }
 }
 
-pub(super) fn silent() -> ProgressSink {
+pub(crate) fn silent() -> ProgressSink {
     Arc::new(|_| {})
 }
 
-pub(super) fn no_rungs() -> RungSink {
+pub(crate) fn no_rungs() -> RungSink {
     Arc::new(|_| {})
 }
 
 /// A sink, and what was put into it.
-pub(super) fn rungs() -> (RungSink, Arc<Mutex<Vec<StopRung>>>) {
+pub(crate) fn rungs() -> (RungSink, Arc<Mutex<Vec<StopRung>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&heard);
     (Arc::new(move |rung: &StopRung| sink.lock().expect("no panic").push(rung.clone())), heard)
 }
 
-pub(super) fn texts(lines: &[OutputLine]) -> Vec<String> {
+pub(crate) fn texts(lines: &[OutputLine]) -> Vec<String> {
     lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect()
 }

@@ -16,7 +16,7 @@ async fn a_game_starts_talks_and_stops_by_its_console() {
     let report = rig.driver.report().await;
     assert!(report.ready, "{report:?}");
     let instance = rig.start(&spec()).await;
-    let lines = rig.read_until(&instance, None, "careful").await;
+    let lines = rig.read_until(&instance, None, "up and").await;
     assert!(texts(&lines).contains(&"up and running".to_owned()), "{lines:?}");
     rig.driver.write_line(&instance, "hello there").await.expect("it takes a line");
     rig.read_until(&instance, None, "said: hello there").await;
