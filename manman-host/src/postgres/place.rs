@@ -92,7 +92,7 @@ impl Place {
         Ok(Some(home))
     }
 
-    /// A home for a cluster still to be made, or made by a start that ended before its record.
+    /// A home for a cluster still to be made.
     pub(super) fn choose_home(&self) -> Result<(PathBuf, Option<Account>), PostgresError> {
         let below = self.data_dir.join("postgres");
         let account = Account::for_new_cluster()?;
@@ -106,7 +106,9 @@ impl Place {
             below
         } else {
             make_dir(Path::new(SYSTEM_HOME), 0o755)?;
-            Path::new(SYSTEM_HOME).join(hash(&self.data_dir))
+            let home = Path::new(SYSTEM_HOME).join(hash(&self.data_dir));
+            set_aside(&home)?;
+            home
         };
         make_dir(&home, passable)?;
         Ok((home, Some(account)))
@@ -138,6 +140,21 @@ impl Place {
         take_socket_dir(&path, account)?;
         Ok(SocketDir { path, outside_home: true })
     }
+}
+
+/// Moves away a cluster that no record mentions: its data directory has been deleted, and another
+/// one of the same name must not wake up with the old one's servers. Nothing is lost by it.
+fn set_aside(home: &Path) -> Result<(), PostgresError> {
+    if cluster::major(&home.join(CLUSTER))?.is_none() {
+        return Ok(());
+    }
+    // A host whose data directory was deleted under it still lives.
+    let _lock = lock(home)?;
+    let left = (1..).map(|number| home.with_extension(format!("left-{number}"))).find(|path| !path.exists());
+    let left = left.unwrap_or_else(|| home.with_extension("left"));
+    fs::rename(home, &left).map_err(PostgresError::io("set aside", home))?;
+    tracing::warn!(path = %left.display(), "a database whose data directory is gone has been set aside; delete it if nobody misses it");
+    Ok(())
 }
 
 /// Held as long as the host lives; the kernel lets it go with the process, however that ends.
