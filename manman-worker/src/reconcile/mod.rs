@@ -22,3 +22,5 @@ pub use task::{Parts, Reconciler};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::spec as test_spec;

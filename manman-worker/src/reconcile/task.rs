@@ -306,6 +306,11 @@ impl Reconciler {
             let (Some(record), Observation::Known(instances)) = (self.records.get(server), observation) else { continue };
             for instance in instances {
                 present.insert(instance.id);
+                // Until its start has been answered it is not the server's current one, and a Ready
+                // that came so early would be passed over.
+                if self.in_flight.get(server) == Some(&StepKind::Start) {
+                    continue;
+                }
                 self.watched.insert(instance.id, (*server, method));
                 self.supervision.watch(Watched {
                     instance: instance.clone(),

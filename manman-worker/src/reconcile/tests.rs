@@ -3,3 +3,5 @@
 mod bench;
 mod rig;
 mod stories;
+
+pub(crate) use rig::spec;

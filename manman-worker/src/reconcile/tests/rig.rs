@@ -89,6 +89,11 @@ impl Rig {
         self.revision = next;
     }
 
+    /// A clock as fast as the loop's.
+    pub(super) fn clock(&self) -> LoopClock {
+        LoopClock::fast(self.speed)
+    }
+
     pub(super) async fn until(&self, what: &str, mut holds: impl FnMut(&Rig) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !holds(self) {
@@ -162,7 +167,7 @@ pub(super) fn server_id(number: u128) -> ServerId {
     ServerId::from_uuid(uuid::Uuid::from_u128(number))
 }
 
-pub(super) fn spec(number: u128) -> ServerSpec {
+pub(crate) fn spec(number: u128) -> ServerSpec {
     ServerSpec {
         id: server_id(number),
         name: format!("s{number}").parse().expect("a sound name"),

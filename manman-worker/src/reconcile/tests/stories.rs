@@ -5,6 +5,7 @@ use manman_common::{DesiredState, Generation, InstanceId, Phase, Revision};
 use manman_worker_core::{Instance, InstanceRef, InstanceState, LocalChange};
 
 use super::rig::{Rig, next, server_id, spec};
+use crate::clock;
 use crate::driver::DriverErrorKind;
 use crate::driver::fake::Behaviour;
 use crate::reconcile::signals::{Observed, Signal};
@@ -260,7 +261,7 @@ async fn strangers_and_leftovers() {
         restart_seq: 0,
         run_hash: manman_worker_core::run_hash(&wish.run),
     };
-    let running = InstanceState::Running { since: crate::clock::now() };
+    let running = InstanceState::Running { since: clock::now() };
     rig.machine.insert(instance(orphan, 70, running.clone()));
     rig.until_phase(orphan, Phase::Orphaned).await;
     rig.machine.insert(instance(wish.id, 10, running.clone()));
@@ -316,4 +317,30 @@ async fn an_install_that_no_retry_helps_fails_and_can_be_retried() {
     rig.machine.behave(wish.id, Behaviour::default());
     rig.handle.retry(wish.id).await.expect("stored");
     rig.until_phase(wish.id, Phase::Ready).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_begins_nothing_loses_nothing_and_is_waited_for() {
+    let mut rig = Rig::new(50).await;
+    let wish = spec(1);
+    rig.wish(wish.clone()).await;
+    rig.until_phase(wish.id, Phase::Ready).await;
+    rig.store.set_room(1).await;
+    let instance = rig.handle.status(wish.id).and_then(|status| status.instance).expect("it runs");
+    // More words than the pages that are there can take.
+    let observed = Observed::Unready { reason: "x".repeat(300_000) };
+    rig.signals.send(Signal { server: wish.id, instance, observed }).await.expect("the loop listens");
+    let refused = rig.handle.create_here(next(&spec(9), |spec| spec.run.argv = vec!["x".repeat(200_000)])).await;
+    let error = refused.expect_err("there is no room");
+    assert!(matches!(&error, ReconcileError::Store(crate::store::StoreError::Full { .. })), "{error:?}");
+    assert_eq!(rig.machine.starts(server_id(9)), 0);
+    rig.machine.crash(wish.id, 1);
+    let (clock, crashed_at) = (rig.clock(), clock::now());
+    rig.until("the back-off has long passed", |_| clock.until(crashed_at.plus(Duration::from_secs(60))).is_zero()).await;
+    assert_eq!(rig.machine.starts(wish.id), 1, "nothing is begun that is not stored first");
+    rig.store.set_room(1_000_000).await;
+    rig.until_phase(wish.id, Phase::Ready).await;
+    rig.until("the game has been started again", |rig| rig.machine.starts(wish.id) == 2).await;
+    let events = rig.until_event(wish.id, "server.crashed").await;
+    assert_eq!(events.iter().filter(|kind| *kind == "server.crashed").count(), 1, "{events:?}");
 }
