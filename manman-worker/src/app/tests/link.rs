@@ -153,12 +153,13 @@ async fn events_arrive_once_over_broken_links() {
     }
     let changed = |state: &super::host::HostState| state.events.values().filter(|event| event.kind == "server.changed_here").count();
     host.until("four events", |state| (changed(state) >= 4).then_some(())).await;
-    let state = host.lock();
-    assert_eq!(changed(&state), 4);
-    assert_eq!(state.doubled_events, 0);
-    let seqs: Vec<u64> = state.events.keys().copied().collect();
-    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without a gap");
-    drop(state);
+    {
+        let state = host.lock();
+        assert_eq!(changed(&state), 4);
+        assert_eq!(state.doubled_events, 0);
+        let seqs: Vec<u64> = state.events.keys().copied().collect();
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without a gap");
+    }
     worker.stop().await;
 }
 
@@ -191,11 +192,9 @@ async fn a_log_comes_as_fast_as_the_host_grants() {
         state.log_frames.contains(&ended).then_some(())
     })
     .await;
-    let state = host.lock();
-    let seqs: Vec<u64> = records(&state.log[&7]).map(|record| record.seq.get()).collect();
+    let seqs: Vec<u64> = records(&host.lock().log[&7]).map(|record| record.seq.get()).collect();
     assert!(seqs.len() >= 2200, "{} came", seqs.len());
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without a gap or a double");
-    drop(state);
 
     host.send(&ToWorker::LogOpen { stream: 8, server: server_id(99), query: LogQuery::default() });
     host.until("a word on a server that is not here", |state| {

@@ -78,7 +78,7 @@ async fn a_host_that_asks_for_patience_gets_it_and_its_absence_ends_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let host = TestHost::start().await;
     host.lock().refuse_register = Some(Problem::new(Kind::Conflict, "another process of this worker is alive").retry_after(1));
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let worker = TestWorker::start(joining(directory.path(), &host)).await;
     host.linked().await;
     assert!(began.elapsed() >= Duration::from_secs(1));
