@@ -42,6 +42,8 @@ pub(super) struct ShutdownQuery {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Reason {
+    /// Somebody wants it.
+    Requested,
     /// The host has not heard of this worker for too long.
     Stale,
 }
@@ -53,7 +55,13 @@ type QueryResult<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>
 pub(super) async fn shutdown(State(worker): State<Arc<Worker>>, query: QueryResult<ShutdownQuery>) -> ApiResult<Json<Value>> {
     let Query(query) = query.map_err(|error| query_error(&error))?;
     match query.reason {
-        None => {
+        None | Some(Reason::Requested) => {
+            let current = worker.registration().map(|registration| registration.session_epoch);
+            if query.session_epoch.is_some() && current > query.session_epoch {
+                return Err(Problem::new(Kind::Conflict, "this was meant for an earlier session of this worker")
+                    .field("session_epoch")
+                    .into());
+            }
             let reason = if query.keep_servers { ExitReason::HandedOver } else { ExitReason::Drained };
             worker.end(reason);
             Ok(Json(json!({"shutdown": true, "keep_servers": query.keep_servers})))

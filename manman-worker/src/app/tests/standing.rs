@@ -99,7 +99,9 @@ async fn the_last_beat_says_goodbye() {
     let host = TestHost::start().await;
     let worker = TestWorker::start(joining(directory.path(), &host)).await;
     host.linked().await;
-    assert_eq!(worker.post("/shutdown", "").await.status, 200);
+    let late = worker.post("/shutdown?reason=requested&session_epoch=0", "").await;
+    assert_eq!(late.status, 409, "{late:?}");
+    assert_eq!(worker.post("/shutdown?keep_servers=false&reason=requested&session_epoch=1", "").await.status, 200);
     assert_eq!(worker.ended().await, ExitReason::Drained);
     let last = host.lock().beats.last().and_then(|beat| beat.status);
     assert_eq!(last, Some(WorkerStatus::Shutdown));
