@@ -5,6 +5,8 @@
 //! function here is pure: no clock, no randomness, no IO, no order that differs from run to run.
 //! Nothing in a record says that a game runs; only an [`Observation`] does.
 
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 mod backoff;
 mod happening;
 mod offer;

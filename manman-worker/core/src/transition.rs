@@ -11,6 +11,9 @@ pub(crate) use seen::keeper;
 pub use seen::seen;
 pub use signal::{Sign, signal};
 
+#[cfg(test)]
+mod tests;
+
 use manman_common::{ServerId, Timestamp};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manman_common::spec::StopMode;
+use manman_common::spec::{RestartPolicy, StopMode};
 use manman_common::status::ExitRecord;
 use manman_common::{DesiredState, InstanceId, ServerId, ServerSpec, ServerStatus, Timestamp};
 
@@ -143,7 +143,15 @@ impl Sim {
     fn wish(&mut self, server: ServerId, number: u128, change: Change) -> Result<(), String> {
         let mut next = match self.wishes.get(&server).and_then(|wishes| wishes.last()) {
             Some(last) => ServerSpec { generation: last.generation.next(), ..last.clone() },
-            None => spec(number),
+            None => {
+                let mut first = spec(number);
+                first.run.restart = match number % 3 {
+                    0 => RestartPolicy::OnFailure,
+                    1 => RestartPolicy::Always,
+                    _ => RestartPolicy::Never,
+                };
+                first
+            }
         };
         match change {
             // What is deleted stays deleted.

@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use manman_common::spec::{RestartPolicy, StopMode};
+use manman_common::status::ExitRecord;
+use manman_common::{DesiredState, Timestamp};
+
+use super::{Sign, begin, finish, seen, signal};
+use crate::sim::fixtures::{instance_id, server_id, spec};
+use crate::{
+    Failing, FailureKind, Instance, InstanceRef, InstanceState, Mode, Outcome, Record, Rest, Step, TRIES_MAX, backoff, offer, run_hash,
+};
+
+const SERVER: u128 = 1;
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(1_795_000_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+fn record(policy: RestartPolicy) -> Record {
+    let mut wish = spec(SERVER);
+    wish.run.restart = policy;
+    let mut records = BTreeMap::new();
+    let _ = offer(&mut records, wish);
+    records.remove(&server_id(SERVER)).expect("just offered")
+}
+
+fn instance(record: &Record, number: u128, state: InstanceState) -> Instance {
+    Instance {
+        server: server_id(SERVER),
+        id: instance_id(number),
+        reference: InstanceRef::Container(number.to_string()),
+        state,
+        generation: record.spec.generation,
+        restart_seq: 0,
+        run_hash: run_hash(&record.spec.run),
+    }
+}
+
+fn exit(code: i32, moment: Timestamp) -> ExitRecord {
+    ExitRecord { code: Some(code), at: Some(moment), ..ExitRecord::default() }
+}
+
+fn look(record: &mut Record, instances: &[Instance], now: Timestamp) -> Vec<&'static str> {
+    seen(server_id(SERVER), record, instances, Mode::Normal, now, false).into_iter().map(|one| one.kind).collect()
+}
+
+/// Started and seen to run.
+fn running(record: &mut Record, number: u128, now: Timestamp) {
+    let start = Step::Start { server: server_id(SERVER) };
+    let _ = begin(record, &start, now, instance_id(number));
+    let _ = finish(record, &start, Outcome::Done, now);
+    let live = instance(record, number, InstanceState::Running { since: now });
+    assert_eq!(look(record, &[live], now), Vec::<&str>::new());
+}
+
+#[test]
+fn an_end_that_nobody_asked_for_follows_the_policy() {
+    let table = [
+        (RestartPolicy::Always, 0, None, vec!["server.stopped", "server.backoff"]),
+        (RestartPolicy::Always, 1, None, vec!["server.crashed", "server.backoff"]),
+        (RestartPolicy::OnFailure, 0, Some(Rest::Completed), vec!["server.stopped"]),
+        (RestartPolicy::OnFailure, 1, None, vec!["server.crashed", "server.backoff"]),
+        (RestartPolicy::Never, 0, Some(Rest::Completed), vec!["server.stopped"]),
+        (RestartPolicy::Never, 1, Some(Rest::Crashed), vec!["server.crashed"]),
+    ];
+    for (policy, code, rest, told) in table {
+        let mut record = record(policy);
+        running(&mut record, 10, at(0));
+        let dead = instance(&record, 10, InstanceState::Exited(exit(code, at(5))));
+        assert_eq!(look(&mut record, std::slice::from_ref(&dead), at(5)), told, "{policy:?} {code}");
+        assert_eq!((record.tried.rest, record.tried.not_before.is_some()), (rest, rest.is_none()), "{policy:?} {code}");
+        assert_eq!(look(&mut record, &[dead], at(6)), Vec::<&str>::new(), "it is counted once");
+    }
+}
+
+#[test]
+fn waits_grow_and_ten_minutes_ready_make_them_short_again() {
+    let mut record = record(RestartPolicy::Always);
+    for crash in 1..=4u32 {
+        let number = 10 + u128::from(crash);
+        running(&mut record, number, at(0));
+        assert_eq!(signal(&mut record, instance_id(number), Sign::Ready, at(0)).len(), 1);
+        let dead = instance(&record, number, InstanceState::Exited(exit(1, at(30))));
+        look(&mut record, &[dead], at(30));
+        assert_eq!(record.tried.not_before, Some(at(30).plus(backoff(server_id(SERVER), crash))));
+    }
+    running(&mut record, 20, at(1000));
+    let _ = signal(&mut record, instance_id(20), Sign::Ready, at(1000));
+    let dead = instance(&record, 20, InstanceState::Exited(exit(1, at(1600))));
+    look(&mut record, &[dead], at(1600));
+    assert_eq!((record.tried.crashes, record.tried.restarts), (1, 4));
+    assert_eq!(record.tried.not_before, Some(at(1600).plus(backoff(server_id(SERVER), 1))));
+}
+
+#[test]
+fn what_was_never_ready_is_given_up_and_what_was_once_is_not() {
+    for was_ready in [false, true] {
+        let mut record = record(RestartPolicy::Always);
+        for try_number in 1..=TRIES_MAX {
+            assert_eq!(record.tried.failed, None, "before try {try_number}");
+            let number = u128::from(try_number) + 10;
+            running(&mut record, number, at(0));
+            if was_ready && try_number == 3 {
+                let _ = signal(&mut record, instance_id(number), Sign::Ready, at(0));
+            }
+            let dead = instance(&record, number, InstanceState::Exited(exit(1, at(1))));
+            look(&mut record, &[dead], at(1));
+        }
+        assert_eq!(record.tried.failed.is_some(), !was_ready);
+    }
+}
+
+#[test]
+fn an_instance_that_vanishes_has_crashed_unless_its_stop_says_otherwise() {
+    let mut record = record(RestartPolicy::OnFailure);
+    running(&mut record, 10, at(0));
+    assert_eq!(look(&mut record, &[], at(5)), ["server.crashed", "server.backoff"]);
+    assert_eq!(record.tried.exit.as_ref().map(|exit| exit.code), Some(None));
+    record.tried.not_before = None;
+    running(&mut record, 11, at(100));
+    record.spec.desired = DesiredState::Stopped;
+    let stop = Step::Stop { server: server_id(SERVER), instance: instance_id(11), mode: StopMode::Graceful };
+    let _ = begin(&mut record, &stop, at(101), instance_id(99));
+    let _ = finish(&mut record, &stop, Outcome::Ended(exit(0, at(102))), at(102));
+    assert_eq!(look(&mut record, &[], at(103)), ["server.stopped"]);
+    assert_eq!(record.tried.exit, Some(exit(0, at(102))));
+}
+
+#[test]
+fn a_typed_stop_rests_and_one_that_the_game_ignores_is_forgotten() {
+    let mut record = record(RestartPolicy::Always);
+    running(&mut record, 10, at(0));
+    let _ = signal(&mut record, instance_id(10), Sign::TypedStop, at(1));
+    let dead = instance(&record, 10, InstanceState::Exited(exit(0, at(2))));
+    assert_eq!(look(&mut record, &[dead], at(2)), ["server.stopped"]);
+    assert_eq!(record.tried.rest, Some(Rest::Typed));
+
+    running(&mut record, 11, at(10));
+    let _ = signal(&mut record, instance_id(11), Sign::TypedStop, at(11));
+    let live = instance(&record, 11, InstanceState::Running { since: at(10) });
+    look(&mut record, &[live], at(200));
+    let dead = instance(&record, 11, InstanceState::Exited(exit(0, at(201))));
+    assert_eq!(look(&mut record, &[dead], at(201)), ["server.stopped", "server.backoff"]);
+}
+
+#[test]
+fn a_clock_that_is_put_back_holds_nothing_up() {
+    let mut record = record(RestartPolicy::Always);
+    running(&mut record, 10, at(100_000));
+    look(&mut record, &[], at(100_000));
+    assert!(record.tried.not_before.is_some_and(|moment| moment > at(100_000)));
+    look(&mut record, &[], at(0));
+    assert_eq!(record.tried.not_before, Some(at(0)));
+}
+
+#[test]
+fn a_start_that_says_gone_is_installed_anew() {
+    let mut record = record(RestartPolicy::Always);
+    record.tried.installed = Some("image".to_owned());
+    let start = Step::Start { server: server_id(SERVER) };
+    let _ = begin(&mut record, &start, at(0), instance_id(10));
+    let gone = Failing { kind: FailureKind::Gone, condition: "Start".to_owned(), reason: "no such image".to_owned(), hint: None };
+    let told = finish(&mut record, &start, Outcome::Failed(gone), at(1));
+    assert_eq!(told.iter().map(|one| one.kind).collect::<Vec<_>>(), ["server.start_failed", "server.backoff"]);
+    assert_eq!(record.tried.installed, None);
+    let _ = begin(&mut record, &start, at(9), instance_id(11));
+    assert_eq!(record.tried.starting, Some(instance_id(10)), "the next try has the same id");
+}
+
+#[test]
+fn a_stop_that_does_not_help_is_stuck_when_its_ladder_is_at_its_end() {
+    let mut record = record(RestartPolicy::Always);
+    running(&mut record, 10, at(0));
+    record.spec.desired = DesiredState::Stopped;
+    let stop = Step::Stop { server: server_id(SERVER), instance: instance_id(10), mode: StopMode::Graceful };
+    let _ = begin(&mut record, &stop, at(0), instance_id(99));
+    let failing = || Failing { kind: FailureKind::Retry, condition: "Stop".to_owned(), reason: "it lives".to_owned(), hint: None };
+    assert_eq!(finish(&mut record, &stop, Outcome::Failed(failing()), at(1)), []);
+    assert_eq!(record.tried.stopping[&instance_id(10)].retry_at, Some(at(6)));
+    assert_eq!(finish(&mut record, &stop, Outcome::Failed(failing()), at(60)).first().map(|one| one.kind), Some("server.stop_stuck"));
+    assert!(record.tried.stopping[&instance_id(10)].stuck);
+}
