@@ -71,9 +71,7 @@ async fn look(app: &AppRef) {
         match verdict {
             Verdict::Unknown(id) => {
                 if let Some(machine) = app.fleet.machine(id) {
-                    let mut state = machine.lock();
-                    state.unknown_since = Some(clock::instant());
-                    state.status = WorkerStatus::Unknown;
+                    machine.lock().give_up(app.fleet.unknown_after());
                 }
             }
             Verdict::Kill(id) => {

@@ -77,7 +77,8 @@ impl Liveness {
 
     /// The host itself stood still (stopped, or swapped out): beats may lie unread in its sockets.
     pub(crate) fn paused(&mut self, now: Moment) {
-        self.settled_at = self.settled_at.max(now + self.rules.settle);
+        // Even without doubt everybody gets the time for another beat.
+        self.settled_at = self.settled_at.max(now + self.rules.settle.max(self.rules.unknown_after));
     }
 
     /// The time left in which nobody is judged.

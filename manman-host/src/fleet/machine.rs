@@ -2,13 +2,13 @@
 //!
 //! A beat touches only this; what must outlive the host is written by [`super::status`].
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use manman_common::error::GoneReason;
 use manman_common::wire::{MachineUsage, ProcessIdentity};
 use manman_common::{Name, Revision, ServerId, SessionEpoch, Timestamp, WorkerId, WorkerStatus};
-use std::collections::HashSet;
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Farewell, Link};
@@ -19,6 +19,9 @@ use crate::db::worker::{Admission, SessionFacts, WorkerRow};
 /// Servers that a worker reports and this host knows nothing of; beyond this many they are looked
 /// up again.
 const STRANGERS_MAX: usize = 1024;
+
+/// Anybody can try to register, without a token; the record of it must not grow as fast.
+const IMPOSTOR_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -59,6 +62,7 @@ pub(crate) struct State {
     pub(crate) api_url: Option<String>,
     pub(crate) api_token: Option<String>,
     strangers: HashSet<ServerId>,
+    impostor_told: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +105,7 @@ impl Machine {
                 api_url: row.api_url,
                 api_token: row.api_token,
                 strangers: HashSet::new(),
+                impostor_told: None,
             }),
         })
     }
@@ -178,6 +183,30 @@ impl State {
             had_link: session.had_link,
             silent_for: clock::instant().saturating_duration_since(self.last_seen),
         })
+    }
+
+    /// Nothing has been heard for so long, unless a word has come since that was found. Whoever
+    /// waits for it over the link hears at once that it is in vain.
+    pub(crate) fn give_up(&mut self, silence: Duration) {
+        let now = clock::instant();
+        if now.saturating_duration_since(self.last_seen) < silence {
+            return;
+        }
+        self.unknown_since = Some(now);
+        self.status = WorkerStatus::Unknown;
+        if let Some(link) = self.link.take() {
+            link.close(Farewell { reason: None, detail: "nothing has been heard of the worker".to_owned() });
+        }
+    }
+
+    /// Somebody tried to register as this worker; whether people are told, once a minute at most.
+    pub(crate) fn note_impostor(&mut self) -> bool {
+        let now = clock::instant();
+        let told = self.impostor_told.is_some_and(|at| now.saturating_duration_since(at) < IMPOSTOR_EVERY);
+        if !told {
+            self.impostor_told = Some(now);
+        }
+        !told
     }
 
     /// A new session has been stored under this epoch.

@@ -108,7 +108,7 @@ proptest! {
                 Happening::Wait(seconds) => now += seconds,
                 Happening::Paused => {
                     liveness.paused(secs(now));
-                    settled_at = settled_at.max(now + settle);
+                    settled_at = settled_at.max(now + settle.max(15));
                 }
             }
             let before: Vec<_> = fleet.values().copied().collect();

@@ -36,6 +36,10 @@ const SPECS_MAX: usize = FRAME_MAX / 2;
 pub(super) enum Fault {
     #[error("a frame is not understood: {0}")]
     Garbage(String),
+    #[error("the link broke: {0}")]
+    Broken(String),
+    #[error("nothing came from the worker for a while")]
+    Silent,
     #[error(transparent)]
     Overrun(#[from] Overrun),
     #[error("the host's database does not answer")]
@@ -51,7 +55,11 @@ impl Fault {
             Self::Database(error) => {
                 tracing::warn!(worker.id = %machine.id, %error, "a link is closed because the database does not answer")
             }
-            Self::Garbage(_) | Self::Overrun(_) | Self::Gone => tracing::warn!(worker.id = %machine.id, why = %self, "a link is closed"),
+            Self::Garbage(_) | Self::Overrun(_) | Self::Silent | Self::Gone => {
+                tracing::warn!(worker.id = %machine.id, why = %self, "a link is closed");
+            }
+            // A worker that ends, or its network: told with the end of the link.
+            Self::Broken(_) => {}
         }
         link.close(Farewell { reason: None, detail: self.to_string() });
     }

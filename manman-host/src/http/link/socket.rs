@@ -124,14 +124,14 @@ async fn read(stream: &mut SplitStream<WebSocket>, intake: &Intake) -> Result<()
         // What lies in the socket is read before time is up: a host that was stopped itself cuts
         // nobody off.
         let Ok(message) = tokio::time::timeout(SILENCE_MAX, stream.next()).await else {
-            return Err(Fault::Garbage(format!("nothing came for {} s", SILENCE_MAX.as_secs())));
+            return Err(Fault::Silent);
         };
         match message {
             Some(Ok(Message::Binary(message))) => intake.log(message)?,
             Some(Ok(Message::Text(text))) => intake.text(&text).await?,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => intake.heard(),
             Some(Ok(Message::Close(_))) | None => return Ok(()),
-            Some(Err(error)) => return Err(Fault::Garbage(error.to_string())),
+            Some(Err(error)) => return Err(Fault::Broken(error.to_string())),
         }
     }
 }

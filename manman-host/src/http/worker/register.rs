@@ -188,7 +188,13 @@ fn registered(app: &AppRef, id: WorkerId, status: WorkerStatus, session_epoch: S
 }
 
 async fn refused(app: &AppRef, machine: &Machine, asked: &Name, peer: std::net::IpAddr) -> ApiResult<()> {
-    let name = machine.lock().name.clone();
+    let name = {
+        let mut state = machine.lock();
+        if !state.note_impostor() {
+            return Ok(());
+        }
+        state.name.clone()
+    };
     let event = NewEvent {
         actor: peer.to_string(),
         kind: "worker.registration_refused",
