@@ -1,4 +1,5 @@
 //! The only place that reads a clock.
+#![expect(clippy::disallowed_methods, reason = "this is the clock")]
 
 use std::time::{Duration, Instant};
 

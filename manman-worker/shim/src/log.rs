@@ -3,8 +3,8 @@
 //!
 //! Sequence numbers have no gaps: a line that finds no room on the disk takes none. Such lines are
 //! counted, and the count stands in the log, as a record of the manager's own, as soon as there is
-//! room again. Records are gathered and written once per read of the game's output; nothing here
-//! waits for anything but the disk.
+//! room again. Records are gathered and written together, once nothing more is there to be read or
+//! the place for them is full; nothing here waits for anything but the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

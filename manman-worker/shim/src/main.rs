@@ -16,10 +16,10 @@ mod resume;
 mod run;
 mod serve;
 mod setup;
-mod signals;
 mod stage;
 mod stdin;
 mod stream;
+mod sys;
 mod tree;
 
 use std::ffi::OsStr;

@@ -48,7 +48,7 @@ pub enum Request<'a> {
     Kill,
     /// 8: `u8`, bit 0 for [`Notice::LastSeq`], bit 1 for the others.
     Subscribe { seqs: bool, events: bool },
-    /// 9. Answer: `Descriptors` with SCM_RIGHTS: the terminal's master, or stdin, stdout and stderr
+    /// 9, answered by `Descriptors` with SCM_RIGHTS: the terminal's master, or stdin, stdout and stderr
     /// of the shim's side as far as they are open, so that they stay open if the shim dies.
     Descriptors,
     /// 10: a line of the manager's own for the log. Answer: [`Answer::Appended`].

@@ -23,9 +23,9 @@ use crate::lock::Held;
 use crate::log::Log;
 use crate::serve::{Server, Source};
 use crate::setup::millis;
-use crate::signals::Signals;
 use crate::stdin::Stdin;
 use crate::stream::{Found, Stream};
+use crate::sys::Signals;
 use crate::{cgroup, stage, tree};
 
 /// Reads of one stream before everything else gets its turn again.
@@ -202,6 +202,7 @@ impl Shim {
                 }
             }
         }
+        self.log.flush();
     }
 
     /// What was printed up to now, for a record that says which line was the last.
@@ -223,6 +224,7 @@ impl Shim {
                 }
             }
         }
+        self.log.flush();
     }
 
     /// Listens to the stage until it has become the game or has said why not.

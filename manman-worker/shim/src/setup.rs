@@ -17,6 +17,7 @@ use manman_shim::record::{Exit, Phase, State};
 use manman_shim::spec::{self, Spec};
 use manman_shim::{clock, exit_code};
 use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fcntl_setfl, flock};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, getpid, set_child_subreaper, setsid};
@@ -28,9 +29,9 @@ use crate::lock::{self, Refusal};
 use crate::log::Log;
 use crate::run::{Life, Output, Shim};
 use crate::serve::Server;
-use crate::signals::Signals;
 use crate::stdin::Stdin;
 use crate::stream::Stream;
+use crate::sys::{self, Signals};
 use crate::{STAGE, tree};
 
 /// Room between the game and this process, so that a game that prints in bursts need not wait for
@@ -103,7 +104,7 @@ fn own_lock() -> io::Result<Option<File>> {
     for _ in 0..20 {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Some(lock)),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -118,6 +119,7 @@ fn start(spec: Spec, cwd: &Path) -> Result<Shim, Refusal> {
     let io = |what: &'static str| refusal(exit_code::IO, what);
     let first = getpid() == Pid::INIT;
     let signals = Signals::block().map_err(io("block signals"))?;
+    sys::keep_descriptors().map_err(io("keep descriptors"))?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     // Refused to the leader of a group, such as a container's process 1, which has a session anyway.
     let _ = setsid();
@@ -248,6 +250,9 @@ fn open_gate(gate: &UnixStream, theirs: &[OwnedFd; 3]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(gate, &[IoSlice::new(b"g")], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    match sendmsg(gate, &[IoSlice::new(b"g")], &mut control, SendFlags::NOSIGNAL) {
+        // A stage that has ended has said why, and is about to be heard.
+        Ok(_) | Err(Errno::PIPE) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -66,6 +66,8 @@ fn prepare(gate: &mut UnixStream, shim_cwd: &Path) -> Result<String, String> {
         .map_err(io::Error::from)
         .map_err(at("take over stdio"))?;
     restrict(&spec)?;
+    // Last, since from here on a signal that was meant for the game ends this process.
+    crate::sys::plain().map_err(at("reset signals"))?;
     let cwd = spec.cwd.as_deref().unwrap_or(shim_cwd);
     std::env::set_current_dir(cwd).map_err(at(format_args!("enter {}", cwd.display())))?;
     Ok(exec(gate, &spec))

@@ -43,7 +43,7 @@ impl Stream {
         self.descriptor.as_fd()
     }
 
-    /// Reads once and hands the whole lines to the log.
+    /// Reads once and hands the whole lines to the log, which the caller then flushes.
     pub(crate) fn read(&mut self, log: &mut Log, now: Instant) -> Found {
         // At most LINE_MAX bytes are ever carried over, so there is always room for a whole read.
         let end = match rustix::io::read(&self.descriptor, &mut self.buffer[self.begun..]) {
@@ -72,7 +72,6 @@ impl Stream {
         self.buffer.copy_within(end - begun..end, 0);
         self.begun = begun;
         self.since = (begun > 0).then_some(now);
-        log.flush();
         Found::Bytes(count)
     }
 

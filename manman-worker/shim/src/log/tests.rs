@@ -44,6 +44,7 @@ fn print(log: &mut Log, bytes: &[u8]) {
         assert_eq!(stream.read(log, now), Found::Nothing);
     }
     stream.show_prompt(log, now, true);
+    log.flush();
     drop(theirs);
     assert_eq!(stream.read(log, now), Found::End);
 }

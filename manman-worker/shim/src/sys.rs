@@ -1,16 +1,20 @@
-//! Signals as something to poll.
+//! The only unsafe code of the crate: what neither std nor rustix can do in a safe way.
 //!
-//! The only unsafe code of the crate: neither std nor rustix can block a signal or make a
-//! `signalfd`, and without one SIGTERM would end the shim (or, as process 1 of a container, be
-//! lost) instead of beginning the stop ladder. std gives each child of ours an empty mask again, so
-//! none of this is inherited by a game. SIGPIPE is ignored by std from the start.
-#![expect(unsafe_code, reason = "std and rustix have no safe way to block signals and to read them from a descriptor")]
+//! Signals as something to poll: without a `signalfd`, SIGTERM would end the shim (or, as process 1
+//! of a container, be lost) instead of beginning the stop ladder. SIGPIPE is ignored by std from the
+//! start. A game gets none of this, nor what a worker has been started with (`nohup`): [`plain`]
+//! and [`keep_descriptors`].
+#![expect(
+    unsafe_code,
+    reason = "std and rustix have no safe way to block signals, to poll for them, or to name a descriptor by its number"
+)]
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::fs::OFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 
 /// `sigset_t` of glibc and musl: 1024 bits, signal n at bit n - 1.
@@ -20,9 +24,12 @@ struct Set([u64; 16]);
 unsafe extern "C" {
     fn sigprocmask(how: c_int, set: *const Set, old: *mut Set) -> c_int;
     fn signalfd(fd: c_int, set: *const Set, flags: c_int) -> c_int;
+    fn signal(number: c_int, handler: usize) -> usize;
 }
 
 const SIG_BLOCK: c_int = 0;
+const SIG_SETMASK: c_int = 2;
+const SIG_DFL: usize = 0;
 /// Size of the kernel's `signalfd_siginfo`; its first field is the signal's number.
 const SIGINFO: usize = 128;
 
@@ -68,4 +75,32 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Blocks and ignores no signal any more: both would be inherited over exec.
+pub(crate) fn plain() -> io::Result<()> {
+    for number in 1..=31 {
+        // SAFETY: SIG_DFL is no function, so none can be called. SIGKILL and SIGSTOP are refused.
+        unsafe { signal(number, SIG_DFL) };
+    }
+    let set = Set([0; 16]);
+    // SAFETY: `set` is a whole sigset_t, live for the call, and a null `old` is allowed.
+    match unsafe { sigprocmask(SIG_SETMASK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes every descriptor above stdio that this process was started with end at the next exec. To
+/// be called before it opens any of its own that a game shall inherit.
+pub(crate) fn keep_descriptors() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()).filter(|number| *number > 2) {
+            // SAFETY: it is open, as the listing has just said and no other thread can have changed,
+            // and it is only borrowed. (The listing's own is among them and closed after the loop.)
+            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+        }
+    }
+    Ok(())
 }
