@@ -1,5 +1,5 @@
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use manman_common::{DesiredState, Generation, InstallMethod, InstanceId, ServerI
 use manman_worker_core::InstanceRef;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::*;
 use crate::clock;

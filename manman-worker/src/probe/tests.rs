@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manman_common::logs::records;
+use manman_common::logs::{LogQuery, records};
 use manman_common::spec::{PortSpec, Protocol, QuerySpec, StopMode, StopRung, StopStep};
 use manman_common::{LogSeq, ServerSpec};
 use manman_worker_core::Instance;
 
 use super::Supervisor;
+use crate::clock;
 use crate::console::{Console, Target};
 use crate::driver::Driver;
 use crate::driver::docker::tests::game::{Rig, no_rungs, spec};
-use crate::logs::{LogBooks, LogReader, Read, Retention};
+use crate::logs::{LogBooks, LogItem, LogReader, LogSession, Read, Retention};
 use crate::reconcile::signals::{self, Observed, SignalReceiver, Supervision, Watched};
 
 struct Watch {
@@ -155,4 +156,35 @@ async fn without_a_rule_the_ports_decide() {
     assert!(watch.signals.try_recv().map(|signal| signal.observed) != Ok(Observed::Ready));
     rig.driver.write_line(&instance, "listen 4711").await.expect("it takes a line");
     watch.wait_for("Ready", is_ready).await;
+}
+
+/// `cargo nextest run --run-ignored only -p manman-worker latency_of_a_line`
+#[tokio::test]
+#[ignore = "a measurement of ten seconds"]
+async fn latency_of_a_line() {
+    const LINES: usize = 200;
+    let rig = Arc::new(Rig::new());
+    let spec = spec();
+    let instance = rig.start(&spec).await;
+    let watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    let book = watch.books.open(spec.id).expect("a log");
+    let mut session = LogSession::open(&book, &LogQuery::default()).expect("a session");
+    let game = Arc::clone(&rig);
+    tokio::spawn(async move {
+        for n in 0..LINES {
+            game.driver.write_line(&instance, &format!("number {n}")).await.expect("it takes a line");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut took = Vec::new();
+    while took.len() < LINES {
+        let LogItem::Chunk(chunk) = session.next(64 * 1024).await.expect("it reads") else { continue };
+        let now = clock::now();
+        for record in records(&chunk).filter(|record| record.text.starts_with(b"said: number")) {
+            took.push(now.since(record.time.parse().expect("a time")));
+        }
+    }
+    took.sort_unstable();
+    eprintln!("from the engine's time to a reader of the log: p50 {:?}, p99 {:?}", took[LINES / 2], took[LINES * 99 / 100]);
 }

@@ -188,7 +188,30 @@ fn mirror(suite: &str, sources: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// `cargo nextest run --run-ignored only -p manman-worker debian_is_made`
+    #[tokio::test]
+    #[ignore = "takes a minute and a hundred packages; needs root and debootstrap"]
+    async fn debian_is_made_where_it_can_not_be_pulled() {
+        let image = "debian:bookworm";
+        let engine = Engine::new(super::super::engine::default_socket());
+        assert!(image::inspect(&engine, image).await.expect("a look").is_none(), "there is a `{image}` here already");
+        let dir = tempfile::tempdir().expect("a directory");
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&heard);
+        let progress: ProgressSink = Arc::new(move |progress| sink.lock().expect("no panic").push(progress.step));
+        ensure(&engine, dir.path(), image, &progress).await.expect("it is made");
+        let heard = heard.lock().expect("no panic").clone();
+        assert!(heard.iter().any(|step| step.contains("Retrieving")), "{heard:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0, "nothing is left behind");
+        let ran =
+            Command::new("docker").args(["run", "--rm", image, "cat", "/etc/debian_version"]).output().await.expect("the docker tool");
+        assert!(String::from_utf8_lossy(&ran.stdout).starts_with("12"), "{ran:?}");
+        Command::new("docker").args(["rmi", image]).output().await.expect("the docker tool");
+    }
 
     #[test]
     fn the_machines_own_mirror_is_used() {

@@ -100,7 +100,7 @@ async fn an_instance_is_adopted_and_not_started_twice() {
     let instance = rig.start(&spec).await;
     rig.restart();
     let found = rig.driver.list().await.expect("a list");
-    assert_eq!(found, [instance.clone()]);
+    assert_eq!(found, std::slice::from_ref(&instance));
     let again = rig.driver.start(&spec, instance.id).await.expect("it runs already");
     assert_eq!(again, instance.reference);
     assert_eq!(rig.driver.list().await.expect("a list").len(), 1);

@@ -3,10 +3,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use manman_common::logs::{LINE_MAX, LogStream};
 use manman_common::spec::StopMode;
-use rand::Rng;
 use tokio::time::Instant;
 
 use super::game::{Rig, no_rungs, spec, texts};
+use crate::clock;
 use crate::driver::{Driver, OutputCursor, OutputLine};
 
 fn cursor(lines: &[OutputLine]) -> OutputCursor {
@@ -31,7 +31,7 @@ async fn a_burst_cut_at_random_is_whole() {
     let read = async {
         loop {
             let mut output = rig.driver.output(&instance, Some(cursor(&taken))).await.expect("its log");
-            let until = taken.len() + rand::rng().random_range(1..1500);
+            let until = taken.len() + usize::try_from(1 + clock::new_uuid().as_u128() % 1500).expect("small");
             while taken.len() < until {
                 // A batch is what was ready; the cut may be anywhere in it.
                 let batch = output.next().await.expect("it runs").expect("a batch");
