@@ -120,6 +120,11 @@ fn judge(server: &ServerView, goal: Goal, generation: Generation) -> Verdict {
         (Phase::StopStuck, _) => {
             Verdict::Lost { message: format!("`{name}` does not stop"), hint: Some(format!("end it with `manman server kill {name}`")) }
         }
+        // The word of before the wish.
+        (Phase::Ready | Phase::Unready | Phase::Running, Goal::ReadyAgain(before)) if server.instance == before => {
+            Verdict::Going("asked to restart".to_owned())
+        }
+        (Phase::Ready | Phase::Unready | Phase::Running | Phase::Starting, Goal::Stopped) => Verdict::Going("asked to stop".to_owned()),
         _ => Verdict::Going(word_of(server)),
     }
 }

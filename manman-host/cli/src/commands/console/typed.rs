@@ -43,6 +43,8 @@ impl Drop for Above {
         // The thread that reads may still be at it, with the terminal in raw mode.
         if let Some(found) = &self.found {
             let _ = tcsetattr(io::stdin(), OptionalActions::Flush, found);
+            // Bracketed paste is the editor's own, and ends with it.
+            let _ = io::Write::write_all(&mut io::stdout(), b"\x1b[?2004l");
         }
     }
 }
