@@ -15,12 +15,12 @@ use manman_shim::rung::{RUNGS_MAX, Rung};
 use manman_shim::spec::Spec;
 use manman_shim::text::{put, put_display};
 use rustix::event::PollFlags;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Signal, geteuid};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::run::Shim;
+use crate::sys::peer_uid;
 use crate::tree;
 
 /// The newest line is told at most so often to one client.
@@ -81,7 +81,7 @@ impl Server {
 
     pub(crate) fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
-            let known = socket_peercred(&stream).is_ok_and(|peer| self.peers.contains(&peer.uid.as_raw()));
+            let known = peer_uid(&stream).is_ok_and(|uid| self.peers.contains(&uid));
             if !known || stream.set_nonblocking(true).is_err() {
                 continue;
             }

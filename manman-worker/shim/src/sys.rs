@@ -4,14 +4,18 @@
 //! of a container, be lost) instead of beginning the stop ladder. SIGPIPE is ignored by std from the
 //! start. A game gets none of this, nor what a worker has been started with (`nohup`): [`plain`]
 //! and [`keep_descriptors`].
+//!
+//! And who is at the other end of a socket: rustix reads the peer's pid as a number that can not be
+//! 0, which it is for a peer outside this process's pid namespace, the worker of a container.
 #![expect(
     unsafe_code,
-    reason = "std and rustix have no safe way to block signals, to poll for them, or to name a descriptor by its number"
+    reason = "std and rustix have no safe way to block signals, to poll for them, to name a descriptor by its number, or to ask for a peer without a pid"
 )]
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use rustix::fs::OFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -25,7 +29,20 @@ unsafe extern "C" {
     fn sigprocmask(how: c_int, set: *const Set, old: *mut Set) -> c_int;
     fn signalfd(fd: c_int, set: *const Set, flags: c_int) -> c_int;
     fn signal(number: c_int, handler: usize) -> usize;
+    fn getsockopt(socket: c_int, level: c_int, name: c_int, value: *mut Peer, length: *mut u32) -> c_int;
 }
+
+/// `struct ucred`.
+#[derive(Default)]
+#[repr(C)]
+struct Peer {
+    pid: i32,
+    uid: u32,
+    gid: u32,
+}
+
+const SOL_SOCKET: c_int = 1;
+const SO_PEERCRED: c_int = 17;
 
 const SIG_BLOCK: c_int = 0;
 const SIG_SETMASK: c_int = 2;
@@ -87,6 +104,19 @@ pub(crate) fn plain() -> io::Result<()> {
     // SAFETY: `set` is a whole sigset_t, live for the call, and a null `old` is allowed.
     match unsafe { sigprocmask(SIG_SETMASK, &raw const set, std::ptr::null_mut()) } {
         0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The user of the process that has connected.
+pub(crate) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    let mut peer = Peer::default();
+    let mut length = size_of::<Peer>() as u32;
+    // SAFETY: `peer` is a whole struct ucred of `length` bytes, both live for the call, and any bytes
+    // are a valid one.
+    match unsafe { getsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_PEERCRED, &raw mut peer, &raw mut length) } {
+        0 if length as usize == size_of::<Peer>() => Ok(peer.uid),
+        0 => Err(io::ErrorKind::InvalidData.into()),
         _ => Err(io::Error::last_os_error()),
     }
 }

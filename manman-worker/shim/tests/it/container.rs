@@ -2,7 +2,9 @@
 
 use std::process::{Child, Command, Stdio};
 
+use manman_shim::client::Reply;
 use manman_shim::launch;
+use manman_shim::proto::Request;
 use manman_shim::record::StopAsked;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -46,6 +48,8 @@ fn as_process_1_it_reaps_stops_by_term_and_ends_as_its_game() {
         (children.split_whitespace().count() == 1).then_some(())
     });
     assert!(launch::is_locked(&instance.path("run/lock")).unwrap(), "that it lives can be seen from outside");
+    // A worker speaks to it from outside, where its own pid is none for the shim.
+    assert!(matches!(instance.connect().ask(&Request::Status).unwrap(), Reply::Status(_)));
     kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
     instance.wait_for_line("hup");
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
