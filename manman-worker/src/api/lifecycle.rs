@@ -28,6 +28,8 @@ async fn set_frozen(worker: &Worker, frozen: bool) -> ApiResult<Json<WorkerSelf>
     Ok(Json(worker_self(worker)))
 }
 
+/// For an answer to be written.
+const ANSWER_FIRST: Duration = Duration::from_millis(100);
 /// For a new registration, after which the requests that waited with the first are about the past.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -63,7 +65,11 @@ pub(super) async fn shutdown(State(worker): State<Arc<Worker>>, query: QueryResu
                     .into());
             }
             let reason = if query.keep_servers { ExitReason::HandedOver } else { ExitReason::Drained };
-            worker.end(reason);
+            // The answer goes out first: over the link it would end with the worker.
+            tokio::spawn(async move {
+                tokio::time::sleep(ANSWER_FIRST).await;
+                worker.end(reason);
+            });
             Ok(Json(json!({"shutdown": true, "keep_servers": query.keep_servers})))
         }
         // Whoever asked may hang up after two seconds; the answer must not end with the caller.

@@ -1,6 +1,6 @@
 //! Calls of the host: requests to this worker's own routes, each carried out once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::store::CallState;
 const AT_ONCE: usize = 64;
 /// Calls that may wait for one of those; further ones are refused at once.
 const WAITING_MAX: usize = 256;
+/// Results of console lines kept for a duplicate; each is at most an answer of a thousand lines.
+const TYPED_MAX: usize = 64;
 /// The longest reply that goes over the link; logs have their own way.
 const REPLY_MAX: usize = 2 * 1024 * 1024;
 
@@ -32,7 +34,10 @@ pub(crate) struct CallDesk {
     router: OnceLock<Router>,
     at_once: Semaphore,
     waiting: Semaphore,
+    /// Calls that are being carried out, and those whose results are not in the store.
     under_way: Mutex<HashMap<CommandId, watch::Receiver<Option<Reply>>>>,
+    /// Console lines that have been typed, oldest first.
+    typed: Mutex<VecDeque<CommandId>>,
 }
 
 impl CallDesk {
@@ -42,6 +47,7 @@ impl CallDesk {
             at_once: Semaphore::new(AT_ONCE),
             waiting: Semaphore::new(WAITING_MAX),
             under_way: Mutex::default(),
+            typed: Mutex::default(),
         }
     }
 
@@ -71,7 +77,7 @@ impl CallDesk {
             return Reply::problem(&Problem::invalid("method", format!("`{}` is not a method of HTTP", call.method)));
         };
         // Asking changes nothing, so it may be done as often as it comes.
-        if method.is_safe() {
+        if method.is_safe() || call.path == "/ports/check" {
             return self.carry_out(call, method, received).await;
         }
         let id = call.id;
@@ -87,30 +93,52 @@ impl CallDesk {
             }
         };
         let Some(result) = result else { return wait_for(mine).await };
-        let reply = self.carry_out_once(worker, call, method, received).await;
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        result.send_replace(Some(reply.clone()));
-        reply
-    }
-
-    async fn carry_out_once(&self, worker: &Arc<Worker>, call: Call, method: Method, received: Instant) -> Reply {
-        let id = call.id;
-        match worker.store.call_begin(id, clock::now()).await {
-            Ok(CallState::New) => {}
-            Ok(CallState::Done(reply)) => return reply,
+        // A line for a console must not wait for the disk. That it is typed once is seen to here in
+        // memory; after a crash of this worker nothing is sent again.
+        let for_console = is_console_line(&call);
+        let began = if for_console { Ok(CallState::New) } else { worker.store.call_begin(id, clock::now()).await };
+        let (reply, is_new) = match began {
+            Ok(CallState::New) => (self.carry_out(call, method, received).await, true),
+            Ok(CallState::Done(reply)) => (reply, false),
             Ok(CallState::Begun) => {
-                return refuse(Kind::BadGateway, "the worker was restarted while it carried this out; whether it took effect is not known");
+                let detail = "the worker was restarted while it carried this out; whether it took effect is not known";
+                (refuse(Kind::BadGateway, detail), false)
             }
             Err(error) => {
                 tracing::error!(error = error_chain(&error), "a call can not be stored, and is not carried out");
-                return refuse(Kind::Unavailable, "the worker can not store the call");
+                (refuse(Kind::Unavailable, "the worker can not store the call"), false)
             }
+        };
+        result.send_replace(Some(reply.clone()));
+        if for_console {
+            self.remember(id);
+            return reply;
         }
-        let reply = self.carry_out(call, method, received).await;
-        if let Err(error) = worker.store.call_finish(id, reply.clone()).await {
-            tracing::error!(error = error_chain(&error), "the result of a call can not be stored");
-        }
+        let (worker, stored) = (Arc::clone(worker), reply.clone());
+        // Nobody waits for the disk: until it has the result, this process has it.
+        tokio::spawn(async move {
+            if is_new && let Err(error) = worker.store.call_finish(id, stored).await {
+                tracing::error!(error = error_chain(&error), "the result of a call can not be stored");
+            }
+            worker.calls.forget(id);
+        });
         reply
+    }
+
+    /// Keeps the result of a console line in memory for its duplicate, and forgets the oldest.
+    fn remember(&self, id: CommandId) {
+        let oldest = {
+            let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+            typed.push_back(id);
+            if typed.len() > TYPED_MAX { typed.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&self, id: CommandId) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     async fn carry_out(&self, call: Call, method: Method, received: Instant) -> Reply {
@@ -139,6 +167,10 @@ impl CallDesk {
             Err(_) => refuse(Kind::BadGateway, "the worker's answer is too long for the link"),
         }
     }
+}
+
+fn is_console_line(call: &Call) -> bool {
+    call.path.ends_with("/command")
 }
 
 fn request(call: &Call, method: Method) -> Result<Request<Body>, Problem> {

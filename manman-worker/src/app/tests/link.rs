@@ -240,3 +240,14 @@ async fn where_no_websocket_passes_a_long_poll_does() {
     host.until("a status", |state| state.statuses.get(&server_id(2)).map(drop)).await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_worker_that_is_drained_answers_before_it_goes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let host = TestHost::start().await;
+    let worker = TestWorker::start(joining(directory.path(), &host)).await;
+    host.linked().await;
+    let reply = host.call(call("POST", "/shutdown?keep_servers=true&reason=requested", json!(null))).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(worker.ended().await, crate::ExitReason::HandedOver);
+}
