@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use axum::extract::State;
 use manman_common::error::GoneReason;
 use manman_common::link::Call;
-use manman_common::{Problem, ServerId};
+use manman_common::{Problem, ServerId, WorkerStatus};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -120,10 +122,25 @@ async fn shut_down(app: &AppRef, worker: &WorkerRow, keep_servers: bool) -> Resu
         ttl_ms: SHUTDOWN_MS,
         expect_instance: None,
     };
-    let reply = app.fleet.call(worker.id, call).await?;
+    let reply = match app.fleet.call(worker.id, call).await {
+        Ok(reply) => reply,
+        // One with nothing to stop may be gone before its answer is out; its goodbye says as much.
+        Err(_) if has_said_goodbye(app, worker).await => return Ok(json!({"shutdown": true, "keep_servers": keep_servers})),
+        Err(problem) => return Err(problem),
+    };
     if reply.status < 300 {
         Ok(reply.body)
     } else {
         Err(Problem::new(manman_common::Kind::BadGateway, format!("worker `{}` answered {} to it", worker.name, reply.status)))
     }
+}
+
+/// Whether the worker says goodbye within the second that its last beat may take.
+async fn has_said_goodbye(app: &AppRef, worker: &WorkerRow) -> bool {
+    let goodbye = async {
+        while app.fleet.worker_status(worker.id) != Some(WorkerStatus::Shutdown) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), goodbye).await.is_ok()
 }
