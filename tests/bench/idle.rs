@@ -14,8 +14,8 @@ const STARTS: usize = 10;
 pub(crate) async fn measure() -> Result<()> {
     let home = Home::empty()?;
     let host = home.host(&[]).await?;
-    let token = home.manman(&["worker", "token"]).await?.success()?;
-    let worker = home.worker("idle", &host.url, &["--join-token", token.trim()]).await?;
+    let token = home.join_token().await?;
+    let worker = home.worker("idle", &host.url, &["--join-token", &token]).await?;
     eventually("the worker is alive", async || {
         let seen = home.client().map_err(|e| e.to_string())?.worker_show("idle").await.map_err(|e| e.to_string())?;
         if seen.linked { Ok(()) } else { Err(seen.status.as_str().to_owned()) }

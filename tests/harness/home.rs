@@ -129,6 +129,12 @@ impl Home {
         WorkerProcess::start(&self.data().join("workers").join(name), name, host, arguments).await
     }
 
+    /// A token that admits a worker.
+    pub async fn join_token(&self) -> Result<String> {
+        let made = self.json(&["worker", "token"]).await?;
+        made["token"].as_str().map(str::to_owned).ok_or_else(|| anyhow!("no token in {made}"))
+    }
+
     /// The id of a worker, by its name.
     pub async fn worker_id(&self, name: &str) -> Result<String> {
         let worker = self.client()?.worker_show(name).await?;

@@ -51,7 +51,7 @@ fn bad_requests_are_answered_with_the_field_at_fault() -> Result<()> {
         ask.names(create(json!({"game_id": "nothing"})), 400, "game_id").await?;
         ask.names(create(json!({"game_id": printer, "name": "a/b"})), 400, "name").await?;
         ask.names(create(json!({"game_id": printer, "ports": [{"name": "game", "port": 70000}]})), 400, "ports[0].port").await?;
-        ask.names(create(json!({"game_id": printer, "worker_id": "nobody"})), 404, "worker_id").await?;
+        ask.names(create(json!({"game_id": printer, "worker_id": "nobody"})), 400, "worker_id").await?;
         ask.refused(create(json!({"game_id": printer, "surprise": 1})), 400).await?;
         ask.refused(create(json!({})), 400).await?;
         ask.refused(ask.request(Method::POST, "/server").header("content-type", "application/json").body("{\"game_id\":"), 400).await?;
@@ -111,8 +111,8 @@ fn a_stranger_gets_nothing_of_a_worker() -> Result<()> {
     story(async {
         let home = Home::up().await?;
         let ask = Asker::new(&home)?;
-        let join = home.manman(&["worker", "token"]).await?.success()?;
-        let _worker = home.worker("attic", &home.context("url")?, &["--join-token", join.trim()]).await?;
+        let join = home.join_token().await?;
+        let _worker = home.worker("attic", &home.context("url")?, &["--join-token", &join]).await?;
         let attic = eventually("the worker is alive", async || {
             let seen = home.json(&["worker", "show", "attic"]).await.map_err(|error| format!("{error:#}"))?;
             if seen["status"] == "alive" { Ok(seen) } else { Err(seen.to_string()) }

@@ -101,8 +101,8 @@ fn every_route_of_the_host() -> Result<()> {
 fn every_route_of_a_worker() -> Result<()> {
     story(async {
         let home = Home::up().await?;
-        let join = home.manman(&["worker", "token"]).await?.success()?;
-        let mut worker = home.worker("attic", &home.context("url")?, &["--join-token", join.trim()]).await?;
+        let join = home.join_token().await?;
+        let mut worker = home.worker("attic", &home.context("url")?, &["--join-token", &join]).await?;
         let shown = eventually("the worker is alive", async || {
             let seen = home.json(&["worker", "show", "attic"]).await.map_err(|error| format!("{error:#}"))?;
             if seen["status"] == "alive" { Ok(seen) } else { Err(seen.to_string()) }

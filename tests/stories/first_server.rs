@@ -34,7 +34,7 @@ fn a_wish_becomes_a_game_that_answers() -> Result<()> {
         ensure!(containers_of_server(id).await?.iter().all(|c| !c.is_running()), "a container still runs");
 
         // Its stop plan, rung by rung, is told as events.
-        let events = home.json(&["events", "--limit", "100"]).await?;
+        let events = home.json(&["events", "--tail", "100"]).await?;
         let kinds: Vec<_> = events.as_array().context("a list")?.iter().filter_map(|event| event["kind"].as_str()).collect();
         for kind in ["server.created", "server.started", "server.ready", "server.rung", "server.stopped"] {
             ensure!(kinds.contains(&kind), "no {kind} among {kinds:?}");

@@ -9,8 +9,8 @@ fn a_worker_restarts_a_crashed_game_without_its_host_and_hears_wishes_afterwards
     story(async {
         let home = Home::empty()?;
         let mut host = home.host(&["--settle", "0s"]).await?;
-        let token = home.manman(&["worker", "token"]).await?.success()?;
-        let mut worker = home.worker("attic", &host.url, &["--join-token", token.trim()]).await?;
+        let token = home.join_token().await?;
+        let mut worker = home.worker("attic", &host.url, &["--join-token", &token]).await?;
         eventually("the worker is alive", async || {
             let workers = home.json(&["worker", "list"]).await.map_err(|error| format!("{error:#}"))?;
             if workers[0]["status"] == "alive" { Ok(()) } else { Err(workers.to_string()) }
@@ -40,7 +40,7 @@ fn a_worker_restarts_a_crashed_game_without_its_host_and_hears_wishes_afterwards
         .await?;
         let left = containers_of_server(id).await?;
         ensure!(left.iter().all(|c| !c.is_running()), "{} still runs", second.id);
-        let events = home.json(&["events", "--limit", "200"]).await?;
+        let events = home.json(&["events", "--tail", "200"]).await?;
         ensure!(events.to_string().contains("server.crashed"), "the crash during the outage has no event");
         Ok(())
     })

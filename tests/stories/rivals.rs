@@ -31,8 +31,8 @@ fn a_copy_of_a_worker_is_refused_and_the_original_notices_nothing() -> Result<()
     story(async {
         let home = Home::up().await?;
         let url = home.context("url")?;
-        let token = home.manman(&["worker", "token"]).await?.success()?;
-        let mut original = home.worker("attic", &url, &["--join-token", token.trim()]).await?;
+        let token = home.join_token().await?;
+        let mut original = home.worker("attic", &url, &["--join-token", &token]).await?;
         let server = eventually("the worker takes a server", async || {
             home.json(&["server", "create", "docker:manman-e2e/printer", "--name", "game", "--worker", "attic", "--wait=60s"])
                 .await

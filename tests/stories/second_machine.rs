@@ -19,7 +19,7 @@ async fn until(home: &Home, worker: &str, status: &str, limit: Duration) -> Resu
 }
 
 async fn kill_attempts(home: &Home) -> Result<usize, String> {
-    let events = home.json(&["events", "--limit", "200"]).await.map_err(|error| format!("{error:#}"))?;
+    let events = home.json(&["events", "--tail", "200"]).await.map_err(|error| format!("{error:#}"))?;
     let count = events.as_array().map_or(0, |all| all.iter().filter(|event| event["kind"] == "worker.kill_attempt").count());
     Ok(count)
 }
