@@ -95,6 +95,7 @@ impl Up {
         let data = app.data_dir()?;
         context::make_data_dir(&data)?;
         if self.service {
+            service::check()?;
             if let Some(holder) = lock::holder(&data).filter(|holder| service::unit_of(holder.pid).is_none()) {
                 return Err(Failure::new(format!("could not install a service for `{}`", data.display()))
                     .why(format!("`manman up` runs there in the foreground (pid {})", holder.pid))

@@ -72,13 +72,18 @@ fn unit_in(cgroup: &str) -> Option<(Manager, String)> {
     unit.starts_with("manman").then(|| (manager, unit.to_owned()))
 }
 
-/// Writes the unit, enables and starts it, and waits until the host answers.
-pub(super) async fn install(data: &Path, options: &[String]) -> Result<(), Failure> {
+/// Refuses before anything is installed for it.
+pub(super) fn check() -> Result<(), Failure> {
     if !has_systemd() {
         return Err(Failure::new("could not install a service")
             .why("systemd does not run on this machine")
             .hint("run `manman up` in the foreground, have your own init system start that line, or use docker/compose.yaml"));
     }
+    Ok(())
+}
+
+/// Writes the unit, enables and starts it, and waits until the host answers.
+pub(super) async fn install(data: &Path, options: &[String]) -> Result<(), Failure> {
     let manager = Manager::ours();
     let program = std::env::current_exe().map_err(|error| Failure::new("could not find out which program this is").because(&error))?;
     if program.components().any(|part| part.as_os_str() == "target") {
