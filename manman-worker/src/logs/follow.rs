@@ -12,6 +12,10 @@ use crate::driver::{Driver, DriverErrorKind, OutputBatch};
 /// Between two attempts at an engine or a disk that refuses.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A batch of a few lines goes into the page cache at once; a thread of its own for it would add
+/// more to a line's way to its readers than the write takes.
+const SMALL: usize = 4096;
+
 /// What happens while a log is taken over, for whoever watches the instance.
 pub trait Listener: Send + Sync {
     /// These lines are in the log now.
@@ -83,6 +87,10 @@ pub async fn follow(book: &LogBook, driver: &dyn Driver, instance: &Instance, li
 }
 
 async fn append(book: &LogBook, batch: &Arc<OutputBatch>) -> std::io::Result<()> {
+    let bytes: usize = batch.lines.iter().map(|line| line.text.len()).sum();
+    if bytes <= SMALL {
+        return book.append(&batch.lines);
+    }
     let (book, batch) = (book.clone(), Arc::clone(batch));
     tokio::task::spawn_blocking(move || book.append(&batch.lines)).await.map_err(std::io::Error::other)?
 }
