@@ -63,6 +63,10 @@ pub enum LocalChange {
 /// Changes the wish at this machine. The host's generation stays, so its next newer one wins.
 /// Answers whether anything changed.
 pub fn change_here(record: &mut Record, change: LocalChange) -> bool {
+    // What is deleted stays deleted; its data may be gone already.
+    if record.spec.desired == DesiredState::Deleted && !matches!(change, LocalChange::Delete { .. }) {
+        return false;
+    }
     let before = (record.spec.desired, record.spec.stop_mode, record.spec.purge);
     let was_idle = record.tried.instance.is_none();
     match change {
@@ -150,6 +154,16 @@ mod tests {
         assert_eq!(records[&wish.id].spec.desired, DesiredState::Stopped);
         assert_eq!(offer(&mut records, ServerSpec { generation: wish.generation.next(), ..wish.clone() }), Offer::Accepted);
         assert_eq!((records[&wish.id].spec.desired, records[&wish.id].changed_here), (DesiredState::Running, false));
+    }
+
+    #[test]
+    fn what_is_deleted_is_not_started_again_here() {
+        let mut records = BTreeMap::new();
+        let wish = ServerSpec { desired: DesiredState::Deleted, ..spec(1) };
+        assert_eq!(offer(&mut records, wish.clone()), Offer::Accepted);
+        let record = records.get_mut(&wish.id).expect("just offered");
+        assert!(!change_here(record, LocalChange::Start));
+        assert_eq!(record.spec, wish);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod handle;
 mod observe;
 mod ports;
 mod publish;
+mod round;
 mod serve;
 mod task;
 

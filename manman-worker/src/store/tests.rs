@@ -28,6 +28,17 @@ fn open(directory: &Path) -> Store {
     opened.store
 }
 
+/// Returns once the store's thread has closed the file, which takes its log away with it.
+async fn close(store: Store, directory: &Path) {
+    drop(store);
+    let log = directory.join("worker.sqlite-wal");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while log.exists() {
+        assert!(tokio::time::Instant::now() < deadline, "the file is not closed");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
 fn record(number: u128) -> Record {
     let mut records = std::collections::BTreeMap::new();
     let _ = offer(&mut records, spec(number));
@@ -100,7 +111,7 @@ async fn a_broken_file_is_set_aside_and_the_worker_still_knows_who_it_is() {
     };
     store.update_meta(change).await.expect("stored");
     store.commit(Commit { records: vec![record(1)], ..Commit::default() }).await.expect("stored");
-    drop(store);
+    close(store, directory.path()).await;
     let path = directory.path().join("worker.sqlite");
     for damage in [Damage::NoDatabase, Damage::TornPages] {
         damage.inflict(&path);
@@ -111,6 +122,7 @@ async fn a_broken_file_is_set_aside_and_the_worker_still_knows_who_it_is() {
         assert_eq!((loaded.meta.worker_id, loaded.meta.session_epoch), (Some(worker), SessionEpoch::new(4)));
         assert_eq!((loaded.meta.observed_revision, loaded.records.len()), (Revision::default(), 0), "the host says it again");
         opened.store.commit(Commit { records: (0..200).map(record).collect(), ..Commit::default() }).await.expect("stored");
+        close(opened.store, directory.path()).await;
     }
 }
 
