@@ -1,20 +1,26 @@
-pub mod clock;
-pub mod driver;
-pub mod reconcile;
-pub mod store;
+//! The worker: runs game servers on one machine for a manman host, or for nobody but the machine's
+//! owner.
+//!
+//! [`run`] is a whole worker as one future, which `manman up` runs beside a host and
+//! `manman-worker` by itself.
+
 mod api;
 mod app;
+pub mod clock;
 pub mod config;
+pub mod console;
 pub mod doctor;
+pub mod driver;
 mod host_link;
 pub mod identity;
+pub mod logs;
 pub mod machine;
 pub mod plan_cmd;
+pub mod probe;
+pub mod reconcile;
 mod report;
+pub mod store;
 
 pub use app::{ExitReason, Ready, RunError, run, run_with_ready};
-pub use report::Report;
 pub use host_link::{LinkState, Registration};
-pub mod console;
-pub mod logs;
-pub mod probe;
+pub use report::Report;
