@@ -1,7 +1,6 @@
 //! Files that the binary carries: a new one must be noticed, which the macros can not do by
 //! themselves.
 
-#[expect(clippy::print_stdout, reason = "this is how a build script talks to cargo")]
 fn main() {
     println!("cargo:rerun-if-changed=../migrations");
     println!("cargo:rerun-if-changed=games");

@@ -2,8 +2,8 @@
 
 pub mod app;
 pub mod background;
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod config;
 mod context;
 pub mod database;
@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod games;
 pub mod http;
 pub(crate) mod hub;
+mod limit;
 pub mod postgres;
 mod run;
 #[cfg(test)]

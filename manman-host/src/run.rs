@@ -27,6 +27,7 @@ use crate::games::Catalogue;
 use crate::http::auth::{identify, new_secret, secret_hash};
 use crate::http::login::login_link;
 use crate::http::router::{Door, router};
+use crate::limit::Limited;
 use crate::postgres::{EmbeddedPostgres, PostgresError};
 use crate::tls::{self, Identity, TlsError};
 use crate::{background, clock, db};
@@ -91,6 +92,7 @@ const GRACE: Duration = Duration::from_secs(2);
 impl Host {
     /// Brings everything up; what fails half-way is taken down again by being dropped.
     pub async fn start(config: Config) -> Result<Self, HostError> {
+        raise_file_limit();
         // The listeners first: that an address is taken is known at once, and nothing is begun.
         let public = listen(config.public, "--public")?;
         let internal = listen(config.internal, "--internal")?;
@@ -221,6 +223,17 @@ pub async fn run(config: Config, shutdown: CancellationToken, started: impl Asyn
     host.run(shutdown).await
 }
 
+/// Every connection is a file. What a shell allows by default is for programs that open few.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
 fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, HostError> {
     let error = |source| HostError::Listen { address, flag, source };
     let listener = TcpListener::bind(address).map_err(error)?;
@@ -250,10 +263,10 @@ fn serve(
     match identity {
         Some(identity) => {
             let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(identity.config)).acceptor(NoDelayAcceptor::new());
-            servers.spawn(server.acceptor(acceptor).serve(service));
+            servers.spawn(server.acceptor(Limited::new(acceptor)).serve(service));
         }
         None => {
-            servers.spawn(server.acceptor(NoDelayAcceptor::new()).serve(service));
+            servers.spawn(server.acceptor(Limited::new(NoDelayAcceptor::new())).serve(service));
         }
     }
     Ok(())
@@ -346,3 +359,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,7 @@ mod list;
 
 use manman_common::spec::StopMode;
 use manman_common::wire::CreateServer;
-use manman_common::{
-    DesiredState, GameId, Generation, Name, Phase, RunSpec, ServerId, ServerStatus, Timestamp, WorkerId, WorkerStatus,
-};
+use manman_common::{DesiredState, GameId, Generation, Name, Phase, RunSpec, ServerId, ServerStatus, Timestamp, WorkerId, WorkerStatus};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
