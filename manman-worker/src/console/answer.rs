@@ -9,14 +9,15 @@ use tokio::time::Instant;
 use super::LogLine;
 use crate::logs::{LogBook, LogItem, LogSession};
 
-/// For a first line to come; a game that answers does so within one of its frames, 50 ms or less.
-const FIRST: Duration = Duration::from_millis(400);
+/// For a first line to come. Most games answer within a frame, 50 ms or less; DDNet and Armagetron
+/// look at their console once a second while nobody plays (measured: 0.7 s).
+const FIRST: Duration = Duration::from_millis(1500);
 
 /// A silence after which the answer is over.
 const SILENCE: Duration = Duration::from_millis(100);
 
 /// A busy game is never silent.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(2500);
 
 /// What a caller may ask for.
 const ASKED_MAX: Duration = Duration::from_secs(8);

@@ -1,5 +1,4 @@
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use manman_common::{DesiredState, Generation, InstallMethod, InstanceId, ServerI
 use manman_worker_core::InstanceRef;
 use serde_json::json;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::*;
 use crate::clock;
@@ -169,17 +167,13 @@ impl Rig {
 async fn a_line_is_answered_by_what_follows_it() {
     let spec = spec();
     let mut rig = Rig::new(&spec);
-    let begun = Instant::now();
     let answer = rig.send(&spec, json!({"command": "say hi"})).await.expect("an answer");
-    assert!(begun.elapsed() < Duration::from_millis(390), "{:?}", begun.elapsed());
     assert_eq!(answer.sent, ["say hi"]);
     let texts: Vec<_> = answer.answer.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(texts, ["heard say hi", "done"]);
 
     assert_eq!(rig.send(&spec, json!({"command": "silence"})).await.expect("none").answer, []);
-    let begun = Instant::now();
     assert_eq!(rig.send(&spec, json!({"command": "fast", "answer_ms": 0})).await.expect("none").answer, []);
-    assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
     let both = rig.send(&spec, json!({"commands": ["one", "two"]})).await.expect("an answer");
     assert_eq!((both.sent.len(), both.answer.len()), (2, 4));
     let raw = rig.send(&spec, json!({"type": 200, "body": {"command": "raw"}})).await.expect("an answer");

@@ -1,6 +1,7 @@
 //! Watches over running games: takes their output into their logs, tells when they are ready, who
 //! plays on them, and what they use.
 
+mod quake3;
 mod query;
 mod ready;
 mod watch;

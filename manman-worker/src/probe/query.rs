@@ -14,6 +14,8 @@ use manman_common::spec::QuerySpec;
 use manman_common::status::Players;
 use serde_json::Value;
 
+use super::quake3;
+
 /// A game on this machine answers within one of its frames; one that loads a map answers nothing.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
@@ -39,7 +41,6 @@ fn game(protocol: &str) -> Option<Game> {
     let protocol = match protocol {
         "quake1" => Protocol::Quake(QuakeVersion::One),
         "quake2" => Protocol::Quake(QuakeVersion::Two),
-        "quake3" => Protocol::Quake(QuakeVersion::Three),
         "valve" | "source" | "a2s" => Protocol::Valve(Engine::Source(None)),
         "goldsrc" => Protocol::Valve(Engine::GoldSrc(false)),
         "minecraft" | "minecraft-java" => Protocol::PROPRIETARY(ProprietaryProtocol::Minecraft(Some(Server::Java))),
@@ -54,6 +55,9 @@ fn game(protocol: &str) -> Option<Game> {
 }
 
 pub(super) async fn ask(query: &QuerySpec) -> Result<Answer, QueryError> {
+    if query.protocol == "quake3" {
+        return ask_quake3(query).await;
+    }
     let Some(game) = game(&query.protocol) else { return Err(QueryError::UnknownProtocol(query.protocol.clone())) };
     let no_answer = |source: Box<dyn std::error::Error + Send + Sync>| QueryError::NoAnswer {
         protocol: query.protocol.clone(),
@@ -70,6 +74,26 @@ pub(super) async fn ask(query: &QuerySpec) -> Result<Answer, QueryError> {
     }
 }
 
+async fn ask_quake3(query: &QuerySpec) -> Result<Answer, QueryError> {
+    let status = quake3::ask(query.port, TIMEOUT).await.map_err(|source| QueryError::NoAnswer {
+        protocol: query.protocol.clone(),
+        port: query.port,
+        source: source.into(),
+    })?;
+    let mut extra = BTreeMap::from([("bots".to_owned(), Value::from(status.bots))]);
+    for (key, name) in [("map", "mapname"), ("version", "version"), ("mode", "g_gametype"), ("title", "sv_hostname")] {
+        if let Some(value) = status.settings.get(name).filter(|value| !value.is_empty()) {
+            extra.insert(key.to_owned(), plain(value));
+        }
+    }
+    Ok(Answer { players: status.players, extra })
+}
+
+/// A game's text, short and without control characters.
+fn plain(text: &str) -> Value {
+    Value::from(text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect::<String>())
+}
+
 fn ask_blocking(game: &Game, port: u16) -> Result<Answer, gamedig::GDError> {
     let timeouts = TimeoutSettings::new(Some(TIMEOUT), Some(TIMEOUT), Some(TIMEOUT), 0)?;
     // Names of players and rules are further requests, which some games refuse.
@@ -82,7 +106,7 @@ fn ask_blocking(game: &Game, port: u16) -> Result<Answer, gamedig::GDError> {
     for (key, value) in [("map", answer.map()), ("version", answer.game_version()), ("mode", answer.game_mode()), ("title", answer.name())]
     {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            told.insert(key.to_owned(), Value::from(value.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect::<String>()));
+            told.insert(key.to_owned(), plain(value));
         }
     }
     if let Some(bots) = answer.players_bots() {
@@ -100,7 +124,6 @@ mod tests {
         for name in [
             "quake1",
             "quake2",
-            "quake3",
             "valve",
             "source",
             "minecraft",
