@@ -198,7 +198,6 @@ impl Crashes {
     }
 }
 
-#[expect(clippy::literal_string_with_formatting_args, reason = "indicatif has a language of its own")]
 const BAR: &str = "{spinner} {prefix} [{bar:30}] {percent:>3} %  {wide_msg}";
 const SPINNER: &str = "{spinner} {prefix} {wide_msg}";
 

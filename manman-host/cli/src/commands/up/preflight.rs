@@ -1,7 +1,7 @@
 //! What this machine lacks, and how it gets it: always shown, run only with the person's consent.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use manman_host::postgres::{PostgresError, find_binaries};
@@ -115,7 +115,9 @@ pub(super) async fn docker(mode: DockerMode, yes: bool, data: &Path) -> Result<(
             "this user may not talk to Docker Engine",
             "add yourself to its group with `sudo usermod -aG docker $USER`, and log in anew",
         ),
-        Engine::Down => without(mode, "Docker Engine does not answer", "see what it says: `journalctl -u docker` or the log named above"),
+        Engine::Down => {
+            without(mode, "Docker Engine does not answer", "see what it says: `journalctl -u docker`, or start `dockerd` by hand")
+        }
     }
 }
 
@@ -145,7 +147,7 @@ async fn start(yes: bool, data: &Path) -> Result<Option<Engine>, Failure> {
         match offer("Docker Engine is not running; this starts it", &[line], yes) {
             Ok(false) => return Ok(None),
             Ok(true) => {
-                let found = answers_within(SERVICE_PATIENCE).await;
+                let found = answers_within(SERVICE_PATIENCE, || false).await;
                 if found != Engine::Down {
                     return Ok(Some(found));
                 }
@@ -159,12 +161,25 @@ async fn start(yes: bool, data: &Path) -> Result<Option<Engine>, Failure> {
     if !system::agreed(yes) {
         return Ok(None);
     }
-    detached(&log)?;
-    Ok(Some(answers_within(START_PATIENCE).await))
+    let mut engine = detached(&log)?;
+    let found = answers_within(START_PATIENCE, || engine.try_wait().is_ok_and(|ended| ended.is_some())).await;
+    if found == Engine::Down {
+        warn(&format!("dockerd did not come up: {}", last_words(&log)));
+    }
+    // Reaped when it ends; it is not ours to wait for.
+    std::thread::spawn(move || engine.wait());
+    Ok(Some(found))
+}
+
+/// The last line of a log, as far as it is there.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rfind(|line| !line.trim().is_empty() && line.contains("fail"));
+    last.map_or_else(|| format!("see {}", log.display()), |last| format!("{} (more in {})", last.trim(), log.display()))
 }
 
 /// `dockerd` in a session of its own: it outlives us and our terminal, as games do.
-fn detached(log: &Path) -> Result<(), Failure> {
+fn detached(log: &Path) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| Failure::new("could not start `dockerd`").because(&error);
     if !system::is_root() {
         return Err(Failure::new("could not start `dockerd`").why("only root may").hint("start Docker yourself, or run `sudo manman up`"));
@@ -172,18 +187,15 @@ fn detached(log: &Path) -> Result<(), Failure> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
     let again = file.try_clone().map_err(failed)?;
     let program = find_program("dockerd").ok_or_else(|| Failure::new("could not start `dockerd`").why("it is not installed"))?;
-    let mut child =
-        Command::new("setsid").arg(program).stdin(Stdio::null()).stdout(file).stderr(again).current_dir("/").spawn().map_err(failed)?;
-    // Reaped when it ends; it is not ours to wait for.
-    std::thread::spawn(move || child.wait());
-    Ok(())
+    Command::new("setsid").arg(program).stdin(Stdio::null()).stdout(file).stderr(again).current_dir("/").spawn().map_err(failed)
 }
 
-async fn answers_within(patience: Duration) -> Engine {
+/// Asks until it answers, or has ended, or takes too long.
+async fn answers_within(patience: Duration, mut has_ended: impl FnMut() -> bool) -> Engine {
     let start = clock::instant();
     loop {
         let found = engine::look().await;
-        if found != Engine::Down || start.elapsed() >= patience {
+        if found != Engine::Down || start.elapsed() >= patience || has_ended() {
             return found;
         }
         tokio::time::sleep(POLL).await;
