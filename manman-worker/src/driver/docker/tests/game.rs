@@ -30,6 +30,7 @@ ENTRYPOINT ["/bin/sh", "/usr/local/bin/game"]
 const GAME: &str = r#"trap 'echo got TERM; exit 7' TERM
 echo up "$@"
 echo careful >&2
+printf '\001\002 red\n'
 while true; do
     read -r word rest || { [ $? -gt 128 ] && continue; echo eof; exit 9; }
     case $word in

@@ -73,6 +73,21 @@ async fn a_long_line_comes_in_parts_and_all_of_it() {
 }
 
 #[tokio::test]
+async fn a_terminals_output_comes_line_by_line() {
+    let rig = Rig::new();
+    let mut spec = spec();
+    spec.run.docker.tty = true;
+    let instance = rig.start(&spec).await;
+    rig.read_until(&instance, None, "up").await;
+    rig.driver.write_line(&instance, "colour").await.expect("it takes a line");
+    let lines = rig.read_until(&instance, None, "said: colour").await;
+    assert!(texts(&lines).contains(&"up and running".to_owned()), "{lines:?}");
+    assert!(texts(&lines).contains(&"\u{1}\u{2} red".to_owned()), "{lines:?}");
+    let rest = rig.read_until(&instance, Some(cursor(&lines[..2])), "said: colour").await;
+    assert_eq!(texts(&rest), texts(&lines[2..]));
+}
+
+#[tokio::test]
 async fn the_log_of_a_dead_game_ends() {
     let rig = Rig::new();
     let instance = rig.start(&spec()).await;
