@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::files;
-use crate::identity::boot_id;
+use crate::identity::{boot_id, pid_namespace};
 use crate::record::{Exit, State};
 use crate::spec::Spec;
 
@@ -64,7 +64,8 @@ pub fn look(run_dir: &Path) -> io::Result<Look> {
         (true, None, _) => Look::Starting,
         (false, Some(state), None) if state.shim.boot_id != boot_id()? => Look::Rebooted { state: Box::new(state) },
         (false, Some(state), exit) => {
-            let child = state.child.open()?;
+            // A pid of a container means another process here; and with its shim, a container ends.
+            let child = if state.pid_namespace == pid_namespace()? { state.child.open()? } else { None };
             Look::Abandoned { state: Box::new(state), child, exit: exit.map(Box::new) }
         }
         (false, None, Some(exit)) => Look::Ended(Box::new(exit)),

@@ -12,7 +12,8 @@ pub struct State {
     pub instance: String,
     pub nonce: String,
     pub epoch: Option<u64>,
-    /// Pids are those of the shim's own pid namespace.
+    /// The namespace in which the pids are counted: another one than the worker's in a container.
+    pub pid_namespace: String,
     pub shim: Identity,
     pub child: Identity,
     pub phase: Phase,
@@ -66,6 +67,7 @@ impl State {
         put(&mut out, "nonce", &self.nonce);
         put_some(&mut out, "epoch", self.epoch);
         put(&mut out, "boot_id", &self.shim.boot_id);
+        put(&mut out, "pid_namespace", &self.pid_namespace);
         put_display(&mut out, "shim_pid", self.shim.pid);
         put_display(&mut out, "shim_ticks", self.shim.start_ticks);
         put_display(&mut out, "child_pid", self.child.pid);
@@ -93,6 +95,7 @@ impl State {
                     state.shim.boot_id = string(&value);
                     state.child.boot_id = string(&value);
                 }
+                "pid_namespace" => state.pid_namespace = string(&value),
                 "shim_pid" => state.shim.pid = parsed(&value).ok_or(bad)?,
                 "shim_ticks" => state.shim.start_ticks = parsed(&value).ok_or(bad)?,
                 "child_pid" => state.child.pid = parsed(&value).ok_or(bad)?,
@@ -235,6 +238,7 @@ mod tests {
             instance: "i".to_owned(),
             nonce: "n".to_owned(),
             epoch: Some(3),
+            pid_namespace: "pid:[1]".to_owned(),
             shim: Identity { boot_id: "b".to_owned(), pid: 4, start_ticks: 5 },
             child: Identity { boot_id: "b".to_owned(), pid: 6, start_ticks: 7 },
             phase: Phase::Stuck,

@@ -427,8 +427,16 @@ impl Shim {
                     self.ladder.skip(now);
                 }
             }
-            Step::Signal(signal) => self.signal(signal, false),
-            Step::SignalAll(signal) => self.signal(signal, true),
+            Step::Signal(signal) => self.wake_with(signal, false),
+            Step::SignalAll(signal) => self.wake_with(signal, true),
+        }
+    }
+
+    /// A signal that a stopped process must see, too.
+    fn wake_with(&mut self, signal: Signal, all: bool) {
+        self.signal(signal, all);
+        if signal != Signal::STOP {
+            self.signal(Signal::CONT, all);
         }
     }
 

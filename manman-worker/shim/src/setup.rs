@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use manman_shim::files::{self, Reserve};
-use manman_shim::identity::{Identity, boot_id};
+use manman_shim::identity::{Identity, boot_id, pid_namespace};
 use manman_shim::record::{Exit, Phase, State};
 use manman_shim::spec::{self, Spec};
 use manman_shim::{clock, exit_code};
@@ -151,6 +151,7 @@ fn start(spec: Spec, cwd: &Path) -> Result<Shim, Refusal> {
         instance: spec.instance.clone(),
         nonce: spec.nonce.clone(),
         epoch: spec.lock.as_ref().map(|lock| lock.epoch),
+        pid_namespace: pid_namespace().map_err(io("look at my pid namespace"))?,
         shim: Identity::of(getpid()).map_err(io("look at myself"))?,
         child,
         phase: Phase::Gated,

@@ -83,6 +83,18 @@ fn a_signal_to_the_shim_is_a_stop() {
 }
 
 #[test]
+fn a_game_that_has_been_halted_ends_all_the_same() {
+    let instance = Instance::play(|instance| instance.spec("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done"));
+    instance.wait_for_line("ready");
+    let mut client = instance.connect();
+    client.tell(&Request::Signal { number: 19, all: false }).unwrap();
+    let child = instance.state().child.pid;
+    until("it is halted", || (manman_shim::identity::stat(child).unwrap().state == b'T').then_some(()));
+    client.tell(&Request::Stop { ladder: b"" }).unwrap();
+    assert_eq!(instance.ended().code, Some(0));
+}
+
+#[test]
 fn a_kill_does_not_wait_and_a_stop_may_bring_its_own_ladder() {
     let instance = Instance::play(|instance| instance.spec("trap '' TERM; echo ready; while :; do sleep 1; done"));
     instance.wait_for_line("ready");
