@@ -1,5 +1,6 @@
 //! Waits until a server is where it was asked to be, and shows the way there.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -209,7 +210,7 @@ struct Show {
 
 impl Show {
     fn new() -> Self {
-        let bar = style::stderr_has_colour().then(|| {
+        let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use manman_common::client::{Client, ListServers};
 use manman_common::wire::ServerView;
-use manman_common::{Phase, WorkerId};
+use manman_common::{Phase, WorkerId, WorkerStatus};
 use serde::Serialize;
 
 use crate::clock;
@@ -21,6 +21,8 @@ use crate::parse::{self, show_duration};
 
 /// The host and its database close within a second; a slow disk takes some.
 const END_PATIENCE: Duration = Duration::from_secs(60);
+/// A few writes and a goodbye.
+const WORKER_PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(250);
 
 /// Stop everything on this machine: games by their stop plans, then worker, host and database
@@ -97,7 +99,21 @@ async fn drain(dir: &Path, holder: &Holder, within: Duration) -> Result<u32, Fai
         }
         left = now;
     }
+    worker_ends(&client, worker.id).await;
     Ok(u32::try_from(stopping.len()).unwrap_or(u32::MAX))
+}
+
+/// A worker whose servers are stopped writes that down, says goodbye and ends. Nothing is lost where it
+/// takes too long: it is ended with the rest then.
+async fn worker_ends(client: &Client, worker: WorkerId) {
+    let start = clock::instant();
+    while start.elapsed() < WORKER_PATIENCE {
+        match client.worker_show(&worker.to_string()).await {
+            Ok(worker) if worker.status != WorkerStatus::Shutdown => {}
+            Ok(_) | Err(_) => return,
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 async fn live_servers(client: &Client, worker: WorkerId) -> Result<Vec<ServerView>, Failure> {
