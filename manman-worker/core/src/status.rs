@@ -15,10 +15,10 @@ pub(crate) fn status(sight: &Sight<'_>, under_way: Option<&StepKind>, last: Opti
     let record = sight.record;
     let tried = &record.tried;
     let phase = phase(sight, under_way);
-    let differs = |instance: &Instance| instance.run_hash != run_hash(&record.spec.run) || sight.restart_is_due(instance);
-    let pending_restart = record.spec.desired == DesiredState::Running && sight.keeper.is_some_and(differs);
+    let runs_another = |keeper: &Instance| keeper.run_hash != run_hash(&record.spec.run) || sight.restart_is_due(keeper);
+    let pending_restart = record.spec.desired == DesiredState::Running && sight.keeper.is_some_and(runs_another);
     let applied = match (sight.keeper, record.spec.desired) {
-        (Some(keeper), DesiredState::Running) if differs(keeper) => keeper.generation,
+        (Some(keeper), DesiredState::Running) if pending_restart => keeper.generation,
         (Some(_), DesiredState::Running) => record.spec.generation,
         (Some(keeper), DesiredState::Stopped | DesiredState::Deleted) => keeper.generation.min(record.spec.generation),
         (None, DesiredState::Running) if tried.rest.is_some() => record.spec.generation,
