@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     // The only provider that is linked; a second installation is what would fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let filter = EnvFilter::try_from_env("MANMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Box::pin(manman_host::cli::main()).await
 }

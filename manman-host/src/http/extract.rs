@@ -1,9 +1,12 @@
 //! What handlers take from a request, with answers that name the field at fault.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 use manman_common::{Kind, Problem};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -19,9 +22,9 @@ pub struct JsonOrDefault<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         require_json(&request)?;
-        let body = body_of(request, state).await?;
+        let body = body_of(request).await?;
         parse(&body).map(Self)
     }
 }
@@ -29,9 +32,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonOrDefault<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let declared = require_json(&request);
-        let body = body_of(request, state).await?;
+        let body = body_of(request).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -46,9 +49,9 @@ pub struct HashedJson<T>(pub T, pub [u8; 32]);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for HashedJson<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         require_json(&request)?;
-        let body = body_of(request, state).await?;
+        let body = body_of(request).await?;
         Ok(Self(parse(&body)?, Sha256::digest(&body).into()))
     }
 }
@@ -66,11 +69,59 @@ fn require_json(request: &Request) -> Result<(), ApiError> {
         .into())
 }
 
-async fn body_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status().as_u16() {
-        413 => Problem::new(Kind::TooLarge, "the body is larger than 1 MiB").into(),
-        _ => Problem::new(Kind::Invalid, "the body could not be read to its end").into(),
-    })
+/// Longest body that is read, in bytes.
+pub(super) const BODY_MAX: usize = 1024 * 1024;
+/// So much of a longer one is read and thrown away: who still sends hears no answer.
+const DISCARDED_MAX: usize = 16 * 1024 * 1024;
+/// For the slowest honest sender; a body is small.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+async fn body_of(request: Request) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(BODY_WITHIN, read_body(request)).await {
+        Ok(body) => body,
+        Err(_) => Err(Problem::new(Kind::Invalid, format!("the body did not come within {} s", BODY_WITHIN.as_secs())).into()),
+    }
+}
+
+async fn read_body(request: Request) -> Result<Bytes, ApiError> {
+    let mut stream = request.into_body().into_data_stream();
+    let mut body = BytesMut::new();
+    let mut length = 0;
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|_| Problem::new(Kind::Invalid, "the body could not be read to its end"))?;
+        length += piece.len();
+        if length <= BODY_MAX {
+            body.extend_from_slice(&piece);
+        } else if length > DISCARDED_MAX {
+            break;
+        }
+    }
+    if length > BODY_MAX {
+        return Err(Problem::new(Kind::TooLarge, "the body is larger than 1 MiB").into());
+    }
+    Ok(body.freeze())
+}
+
+/// A body still to be read as JSON: for handlers that must first know who may speak.
+pub struct Unread(Bytes);
+
+impl Unread {
+    /// `None` where the body says nothing: it is empty, `null` or `{}`.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<Option<T>, ApiError> {
+        match self.0.trim_ascii() {
+            b"" | b"null" | b"{}" => Ok(None),
+            body => parse(body).map(Some),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Unread {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        require_json(&request)?;
+        body_of(request).await.map(Self)
+    }
 }
 
 /// Reads JSON, and says at which field it went wrong.

@@ -17,9 +17,6 @@ use super::error::{ApiError, problem_response};
 use crate::app::AppRef;
 use crate::clock;
 
-/// Longest body of a request, in bytes.
-const BODY_MAX: usize = 1024 * 1024;
-
 /// The whole API with its description.
 pub fn api() -> OpenApiRouter<AppRef> {
     OpenApiRouter::new()
@@ -53,7 +50,7 @@ pub fn router(app: &AppRef, door: Door) -> Router {
     router
         .fallback(async || ApiError::from(Problem::new(Kind::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Problem::new(Kind::MethodNotAllowed, "this path does not take that method")))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(DefaultBodyLimit::max(super::extract::BODY_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), super::auth::authenticate))
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
         .layer(middleware::from_fn(finish))
