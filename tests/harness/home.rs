@@ -200,8 +200,8 @@ fn remove_cluster(data: &Path) -> Result<()> {
 async fn remove_containers_below(data: &Path) -> Result<()> {
     let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", "label=manman.server"]).await?;
     for id in ids.lines() {
-        let binds = docker(&["inspect", "--format", "{{range .HostConfig.Binds}}{{println .}}{{end}}", id]).await.unwrap_or_default();
-        if binds.lines().any(|bind| Path::new(bind).starts_with(data)) {
+        let sources = docker(&["inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", id]).await.unwrap_or_default();
+        if sources.lines().any(|source| Path::new(source).starts_with(data)) {
             let _ = docker(&["rm", "-f", id]).await;
         }
     }
