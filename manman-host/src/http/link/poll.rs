@@ -5,6 +5,7 @@
 //! something to say need not wait.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ struct Poll {
     link: Arc<Link>,
     /// A newer round has come.
     overtaken: Notify,
+    /// The last round that has come; the next one may come before this one has begun to wait.
+    newest: AtomicU64,
     turn: tokio::sync::Mutex<Turn>,
     touched: Mutex<Instant>,
 }
@@ -104,6 +107,7 @@ pub(super) async fn poll(
             let poll = Arc::new(Poll {
                 link,
                 overtaken: Notify::new(),
+                newest: AtomicU64::new(round),
                 turn: tokio::sync::Mutex::new(turn),
                 touched: Mutex::new(clock::instant()),
             });
@@ -113,6 +117,7 @@ pub(super) async fn poll(
         _ => predecessor(&app, machine.id, session_epoch).await.ok_or_else(out_of_order)?,
     };
     *poll.touched.lock().unwrap_or_else(PoisonError::into_inner) = clock::instant();
+    poll.newest.store(round, Ordering::SeqCst);
     poll.overtaken.notify_waiters();
     let mut turn = turn(&poll, round).await;
     if round == turn.round {
@@ -127,7 +132,7 @@ pub(super) async fn poll(
             return Err(Problem::new(Kind::Invalid, fault.to_string()).field("frames").into());
         }
     }
-    let answer = PollAnswer { frames: wait(&poll, &mut turn.frames).await };
+    let answer = PollAnswer { frames: wait(&poll, round, &mut turn.frames).await };
     turn.round = round;
     turn.answer = answer.clone();
     Ok(axum::Json(answer))
@@ -167,8 +172,12 @@ async fn turn(poll: &Poll, round: u64) -> tokio::sync::MutexGuard<'_, Turn> {
 }
 
 /// What there is to say: at once if there is something, else when there is, else nothing.
-async fn wait(poll: &Poll, frames: &mut mpsc::Receiver<ToWorker>) -> Vec<ToWorker> {
+async fn wait(poll: &Poll, round: u64, frames: &mut mpsc::Receiver<ToWorker>) -> Vec<ToWorker> {
+    // Made before the look, so that a round which comes in between is not missed.
     let overtaken = poll.overtaken.notified();
+    if poll.newest.load(Ordering::SeqCst) == round + 1 {
+        return Vec::new();
+    }
     let mut said = Vec::new();
     // Cancel-safe: `recv_many` takes nothing unless it wins.
     tokio::select! {
