@@ -15,7 +15,9 @@ mod fields;
 mod follow;
 mod frames;
 mod image;
+mod jsonfile;
 mod observe;
+mod output;
 mod ports;
 mod purge;
 mod resume;
@@ -168,7 +170,7 @@ impl Driver for DockerDriver {
         after: Option<OutputCursor>,
     ) -> Result<BoxStream<'static, Result<OutputBatch, DriverError>>, DriverError> {
         let container = container_of(instance)?;
-        follow::output(self.engine.clone(), container.to_owned(), after).await
+        output::output(self.engine.clone(), container.to_owned(), after).await
     }
 
     async fn usage(&self, instance: &Instance) -> Result<Usage, DriverError> {

@@ -1,4 +1,4 @@
-//! What a container prints, by following its log.
+//! What a container prints, by asking the engine for its log: where its files can not be read.
 //!
 //! The request is written by hand, as HTTP/1.0 over the engine's socket: the engine then sends the
 //! log as it is, to the end of the connection, and each read gives whatever is ready. Through the
@@ -16,8 +16,10 @@ use tokio::net::UnixStream;
 use super::engine::{Engine, short};
 use super::error;
 use super::frames::{self, Framing, Time};
+use super::output::LOST;
 use super::resume::{Resume, Verdict, since_parameter};
-use crate::driver::{DriverError, DriverErrorKind, OutputBatch, OutputCursor, OutputLine};
+use crate::clock;
+use crate::driver::{DriverError, DriverErrorKind, OutputBatch, OutputLine};
 
 /// Room for one read. Bigger ones gain nothing: the socket holds about 200 KiB.
 const READ: usize = 256 * 1024;
@@ -25,23 +27,29 @@ const READ: usize = 256 * 1024;
 /// Longest head of an answer, or text of an error, that is read.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// After so much of a log in one go there is surely more by now.
+const CLOSE: usize = 8 << 20;
+
+/// Of a rotation's 64 MB; the rest is for what comes while the engine looks for its place again.
+const FOLLOWED_MAX: usize = 32 << 20;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the engine to begin its answer; it looks through all of a log of 192 MB for `since` first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-pub(super) async fn output(
+pub(super) async fn by_api(
     engine: Engine,
     container: String,
-    after: Option<OutputCursor>,
+    framing: Framing,
+    resume: Resume,
 ) -> Result<BoxStream<'static, Result<OutputBatch, DriverError>>, DriverError> {
-    let inspected = engine.inspect(&container).await?;
-    let tty = inspected.config.and_then(|config| config.tty).unwrap_or(false);
-    let framing = if tty { Framing::Lines } else { Framing::Heads };
-    let resume = Resume::new(after.as_ref());
     let since = resume.since();
-    let mut follower = Follower { engine, container, framing, resume, source: None, buffer: BytesMut::new(), stage: Stage::Following };
-    follower.open(since, true).await?;
+    let mut follower =
+        Follower { engine, container, framing, resume, source: None, buffer: BytesMut::new(), stage: Stage::Following, taken: 0 };
+    // What is there already comes without `follow`: that reads all of the files there are.
+    follower.stage = Stage::CatchingUp;
+    follower.open(since, false).await?;
     Ok(stream::unfold(Some(follower), |follower| async move {
         let mut follower = follower?;
         match follower.next().await {
@@ -61,10 +69,16 @@ struct Follower {
     source: Option<UnixStream>,
     buffer: BytesMut,
     stage: Stage,
+    /// Bytes since the log was last asked for.
+    taken: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Reads what there is, over all files, and then follows.
+    CatchingUp,
+    /// The engine's follower skips a file if two rotations happen while it reads one. So it is left
+    /// as soon as much has come, or its lines are old.
     Following,
     /// The container has ended: what it printed last is read once more, should the follower of the
     /// engine have left too early.
@@ -76,7 +90,12 @@ impl Follower {
     async fn next(&mut self) -> Result<Option<OutputBatch>, DriverError> {
         loop {
             let batch = self.decode().await?;
-            if !batch.lines.is_empty() {
+            if let Some(last) = batch.lines.last() {
+                if self.stage == Stage::Following && (self.taken > FOLLOWED_MAX || self.taken > CLOSE && is_old(&last.time)) {
+                    self.stage = Stage::CatchingUp;
+                    self.resume.begin_again();
+                    self.open(self.resume.since(), false).await?;
+                }
                 return Ok(Some(batch));
             }
             if self.read().await? > 0 {
@@ -84,6 +103,12 @@ impl Follower {
             }
             match self.stage {
                 Stage::Rest => return Ok(None),
+                Stage::CatchingUp => {
+                    let more = self.taken > CLOSE;
+                    self.stage = if more { Stage::CatchingUp } else { Stage::Following };
+                    self.resume.begin_again();
+                    self.open(self.resume.since(), !more).await?;
+                }
                 Stage::Following => match self.engine.is_running(&self.container).await {
                     Ok(true) => {
                         let what = format!("the log of container {} has ended while it runs", short(&self.container));
@@ -106,7 +131,9 @@ impl Follower {
         self.buffer.reserve(READ);
         let Some(source) = &mut self.source else { return Ok(0) };
         let read = source.read_buf(&mut self.buffer).await;
-        read.map_err(|source| error::retry(format!("the log of container {} breaks off", short(&self.container)), source))
+        let read = read.map_err(|source| error::retry(format!("the log of container {} breaks off", short(&self.container)), source))?;
+        self.taken += read;
+        Ok(read)
     }
 
     /// All whole records that have been read.
@@ -123,7 +150,7 @@ impl Follower {
                 Verdict::Take => {}
                 Verdict::Pass => continue,
                 Verdict::TakeAfterGap => {
-                    let text = Bytes::from_static(b"lines are missing here: the engine's log was rotated before they were read");
+                    let text = Bytes::from_static(LOST.as_bytes());
                     lines.push(OutputLine { stream: LogStream::Manager, time: time.clone(), text });
                 }
                 Verdict::Rewind { since } => {
@@ -169,9 +196,16 @@ impl Follower {
             }
         }
         self.source = Some(socket);
+        self.taken = buffer.len();
         self.buffer = buffer;
         Ok(())
     }
+}
+
+/// Whether a line was printed a while ago. A clock that is wrong makes this a matter of speed only.
+fn is_old(time: &str) -> bool {
+    const OLD: Duration = Duration::from_secs(1);
+    time.parse().is_ok_and(|time| clock::now().since(time) > OLD)
 }
 
 /// Reads up to the empty line; what follows it stays in the buffer. Returns the status.

@@ -38,6 +38,7 @@ while true; do
         exit) exit "$rest" ;;
         burst) i=0; while [ $i -lt "$rest" ]; do i=$((i + 1)); echo "line $i"; [ $((i % 7)) = 0 ] && echo "warn $i" >&2; done; echo burst over ;;
         seq) seq -f "number %.0f" "$rest"; echo seq over ;;
+        flood) seq -f "number %07.0f of a flood of lines that are eighty characters long, near enough .." "$rest"; echo flood over ;;
         long) head -c "$rest" /dev/zero | tr '\0' x; echo; echo long over ;;
         write) echo "$rest" > /keep/kept; echo "$rest" > /data/kept; echo written ;;
         read) cat /keep/kept /data/kept /keep/deep/seed; stat -c '%U %a' /keep/deep/seed ;;

@@ -139,3 +139,58 @@ async fn read_back_rate() {
         );
     }
 }
+
+/// `cargo nextest run --run-ignored only -p manman-worker a_flood_over_rotations`
+#[tokio::test]
+#[ignore = "a minute of a million lines, over two rotations of the engine's log"]
+async fn a_flood_over_rotations_is_whole() {
+    flood(false).await;
+}
+
+/// `cargo nextest run --run-ignored only -p manman-worker a_flood_by_the_engines_api`
+#[tokio::test]
+#[ignore = "as above, without the engine's files"]
+async fn a_flood_by_the_engines_api_is_whole() {
+    flood(true).await;
+}
+
+async fn flood(by_api: bool) {
+    const LINES: usize = 1_000_000;
+    let rig = Rig::new();
+    let instance = rig.start(&spec()).await;
+    rig.read_until(&instance, None, "up").await;
+    let mut output = if by_api {
+        let id = super::super::container_of(&instance).expect("a container").to_owned();
+        let engine = rig.driver.engine.clone();
+        super::super::follow::by_api(engine, id, super::super::frames::Framing::Heads, super::super::resume::Resume::new(None)).await
+    } else {
+        rig.driver.output(&instance, None).await
+    }
+    .expect("its log");
+    rig.driver.write_line(&instance, &format!("flood {LINES}")).await.expect("it takes a line");
+    let begun = Instant::now();
+    let (mut expected, mut lost, mut doubled, mut notes) = (1usize, 0usize, 0usize, Vec::new());
+    'reading: loop {
+        for line in output.next().await.expect("it runs").expect("a batch").lines {
+            if line.stream == LogStream::Manager {
+                notes.push(line.text.clone());
+            }
+            if line.text == "flood over" {
+                break 'reading;
+            }
+            let Some(number) =
+                line.text.strip_prefix(b"number ").and_then(|rest| std::str::from_utf8(&rest[..7]).ok()?.parse::<usize>().ok())
+            else {
+                continue;
+            };
+            if number < expected {
+                doubled += 1;
+            } else {
+                lost += number - expected;
+                expected = number + 1;
+            }
+        }
+    }
+    eprintln!("{:.0} lines/s, api {by_api}, {lost} lost, {doubled} doubled, {notes:?}", LINES as f64 / begun.elapsed().as_secs_f64());
+    assert_eq!((lost, doubled, expected), (0, 0, LINES + 1));
+}
