@@ -7,7 +7,7 @@ mod view;
 use clap::{Args, Subcommand};
 use manman_common::client::{DeleteServer, ListServers};
 use manman_common::wire::{PatchLimits, PatchServer};
-use manman_common::{Generation, Name};
+use manman_common::{Generation, Kind, Name};
 
 pub(crate) use view::table;
 
@@ -130,7 +130,12 @@ async fn delete(app: &App, server: &str, how: DeleteServer) -> Result<(), Failur
     let server = find::server(&client, server, Guess::Never).await?;
     let name = &server.name;
     let deleted = client.server_delete(&server.id.to_string(), how).await;
-    let answer = deleted.map_err(|error| refused(format!("could not delete `{name}`"), error))?;
+    let answer = deleted.map_err(|error| {
+        // The host's own hint speaks of queries.
+        let runs = !how.force && error.problem().is_some_and(|problem| problem.kind == Kind::Conflict);
+        let failure = refused(format!("could not delete `{name}`"), error);
+        if runs { failure.hint("stop it first, or add --force, which stops it by its stop plan") } else { failure }
+    })?;
     let files = if how.purge { "with its files" } else { "its files are kept" };
     app.output.done(&answer, &format!("{name} is deleted, {files}"))
 }
