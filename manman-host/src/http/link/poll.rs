@@ -4,8 +4,7 @@
 //! lost, is answered as before; the next round sets a waiting one free, so that a worker that has
 //! something to say need not wait.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,10 +41,30 @@ struct Poll {
     link: Arc<Link>,
     /// A newer round has come.
     overtaken: Notify,
-    /// The last round that has come; the next one may come before this one has begun to wait.
-    newest: AtomicU64,
+    /// Rounds that have come and are not answered; the next may come before the one under way has
+    /// begun to wait.
+    here: Mutex<BTreeSet<u64>>,
     turn: tokio::sync::Mutex<Turn>,
     touched: Mutex<Instant>,
+}
+
+/// Marks a round as one that has come, for as long as it is not answered.
+struct Here<'a> {
+    poll: &'a Poll,
+    round: u64,
+}
+
+impl<'a> Here<'a> {
+    fn new(poll: &'a Poll, round: u64) -> Self {
+        poll.here.lock().unwrap_or_else(PoisonError::into_inner).insert(round);
+        Self { poll, round }
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.poll.here.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.round);
+    }
 }
 
 struct Turn {
@@ -107,7 +126,7 @@ pub(super) async fn poll(
             let poll = Arc::new(Poll {
                 link,
                 overtaken: Notify::new(),
-                newest: AtomicU64::new(round),
+                here: Mutex::default(),
                 turn: tokio::sync::Mutex::new(turn),
                 touched: Mutex::new(clock::instant()),
             });
@@ -117,7 +136,7 @@ pub(super) async fn poll(
         _ => predecessor(&app, machine.id, session_epoch).await.ok_or_else(out_of_order)?,
     };
     *poll.touched.lock().unwrap_or_else(PoisonError::into_inner) = clock::instant();
-    poll.newest.store(round, Ordering::SeqCst);
+    let _here = Here::new(&poll, round);
     poll.overtaken.notify_waiters();
     let mut turn = turn(&poll, round).await;
     if round == turn.round {
@@ -175,7 +194,7 @@ async fn turn(poll: &Poll, round: u64) -> tokio::sync::MutexGuard<'_, Turn> {
 async fn wait(poll: &Poll, round: u64, frames: &mut mpsc::Receiver<ToWorker>) -> Vec<ToWorker> {
     // Made before the look, so that a round which comes in between is not missed.
     let overtaken = poll.overtaken.notified();
-    if poll.newest.load(Ordering::SeqCst) == round + 1 {
+    if poll.here.lock().unwrap_or_else(PoisonError::into_inner).contains(&(round + 1)) {
         return Vec::new();
     }
     let mut said = Vec::new();

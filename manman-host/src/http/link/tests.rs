@@ -258,11 +258,8 @@ async fn a_long_poll_carries_the_same_frames() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         poll(late, vec![ToHost::Pull { servers: vec![one] }]).await
     };
-    let wish = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        host.call("POST", "/server/one/restart", Value::Null).await.expect(202);
-    };
-    let (ahead, behind, ()) = tokio::join!(ahead, behind, wish);
+    // The one behind does not hold up the one ahead, which came first and waits for its turn.
+    let (ahead, behind) = tokio::time::timeout(SOON, async { tokio::join!(ahead, behind) }).await.expect("nobody waits for the time-out");
     let both: Vec<ToWorker> = behind.expect("in its turn").frames.into_iter().chain(ahead.expect("in its turn").frames).collect();
     assert!(!both.is_empty() && both.iter().all(|frame| matches!(frame, ToWorker::Specs { .. })), "{both:?}");
     round += 2;
