@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use super::Up;
 use super::host::{self, Started};
 use super::lock::Lock;
 use super::worker::{self, Happened};
-use super::{Up, engine};
 use crate::commands::worker::driver_line;
 use crate::commands::{App, refused};
 use crate::failure::Failure;
@@ -162,11 +162,6 @@ async fn machine_lines(lines: &Lines, client: &Client, id: Option<WorkerId>, dat
     };
     for driver in &drivers {
         lines.part("runs", &driver_line(driver));
-    }
-    if drivers.is_empty()
-        && let engine::Engine::Answers { version } = engine::look().await
-    {
-        lines.part("runs", &format!("Docker {version} ✓"));
     }
     lines.part(
         "limits",
