@@ -57,8 +57,9 @@ impl Files {
         let oldest = files.len() - 1;
         let at = match since {
             None => oldest,
-            // Its first record is older: what comes from `since` on is in it and in newer ones.
-            Some(since) => files.iter().position(|file| first_time(file, 0).is_some_and(|(first, _)| first <= since)).unwrap_or(oldest),
+            // Its first record is older: what comes from `since` on is in it and in newer ones. One of the
+            // very same time may have a twin at the end of the file before.
+            Some(since) => files.iter().position(|file| first_time(file, 0).is_some_and(|(first, _)| first < since)).unwrap_or(oldest),
         };
         let newer = files.drain(..at).rev().collect();
         let Some(current) = files.into_iter().next() else { return Err(io::ErrorKind::NotFound.into()) };
@@ -133,10 +134,7 @@ impl Files {
 /// The log's files that there are, newest first, as they were at one moment.
 fn open_all(path: &Path) -> io::Result<Vec<File>> {
     for _ in 0..LOOKS {
-        let newest = match File::open(path) {
-            Ok(newest) => newest,
-            Err(error) => return Err(error),
-        };
+        let newest = File::open(path)?;
         let inode = newest.metadata()?.ino();
         let mut files = vec![newest];
         for number in 1..FILES_MAX {

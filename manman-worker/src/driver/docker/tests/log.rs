@@ -19,7 +19,6 @@ fn cursor(lines: &[OutputLine]) -> OutputCursor {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the cuts of a test may be anywhere")]
 async fn a_burst_cut_at_random_is_whole() {
     const LINES: usize = 20_000;
     let rig = Rig::new();
