@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+
 use clap::Args;
 use futures_util::StreamExt;
+use manman_common::ServerId;
 use manman_common::client::{Client, ListEvents};
 use manman_common::wire::{Event, PageQuery};
 use tokio_tungstenite::tungstenite::Message;
@@ -43,43 +46,69 @@ impl Events {
         let mut events = page.items;
         // Whatever the order of the list: people read downwards in time.
         events.sort_by_key(|event| event.id);
-        if !follow {
-            return if app.output.json { app.output.object(&events) } else { lines(&events) };
+        if app.output.json && !follow {
+            return app.output.object(&events);
         }
+        let mut names = Names { client: &client, known: HashMap::new() };
         let mut last = events.last().map_or(0, |event| event.id);
+        if events.is_empty() {
+            output::talk("nothing has happened yet");
+        }
         for event in &events {
-            one(app.output, event)?;
+            one(app.output, event, &mut names).await?;
         }
-        loop {
-            self::follow(&client, &list, app.output, &mut last).await?;
+        while follow {
+            self::follow(&client, &list, app.output, &mut last, &mut names).await?;
         }
+        Ok(())
     }
 }
 
-fn lines(events: &[Event]) -> Result<(), Failure> {
-    if events.is_empty() {
-        output::talk("nothing has happened yet");
-    }
-    output::text(&events.iter().map(line).collect::<String>())
+/// Names of servers: a worker speaks of one by its id alone.
+struct Names<'a> {
+    client: &'a Client,
+    known: HashMap<ServerId, String>,
 }
 
-fn one(output: Output, event: &Event) -> Result<(), Failure> {
+impl Names<'_> {
+    async fn of(&mut self, id: ServerId) -> String {
+        if let Some(name) = self.known.get(&id) {
+            return name.clone();
+        }
+        // One that is deleted has no name any more.
+        let name = match self.client.server_show(&id.to_string()).await {
+            Ok(server) => server.name.to_string(),
+            Err(_) => id.to_string(),
+        };
+        self.known.insert(id, name.clone());
+        name
+    }
+}
+
+async fn one(output: Output, event: &Event, names: &mut Names<'_>) -> Result<(), Failure> {
     if !output.json {
-        return output::text(&line(event));
+        let subject = match event.server_id {
+            Some(id) if event.actor.starts_with("worker ") => Some(names.of(id).await),
+            Some(_) | None => None,
+        };
+        return output::text(&line(event, subject.as_deref()));
     }
     let json = serde_json::to_string(event).map_err(|error| Failure::new("could not write JSON").because(&error))?;
     output::text(&format!("{json}\n"))
 }
 
-fn line(event: &Event) -> String {
+fn line(event: &Event, subject: Option<&str>) -> String {
     let time = event.at.to_chrono().format("%Y-%m-%d %H:%M:%S").to_string();
     let colour = style::stdout_has_colour();
-    let message = printable(&event.message).replace('\n', " ");
+    let mut message = printable(&event.message).replace('\n', " ");
+    if let Some(subject) = subject {
+        message = format!("{subject} {message}");
+    }
     format!("{}  {:<24}  {message}  ({})\n", paint(&time, Colour::Dim, colour), event.kind, printable(&event.actor))
 }
 
 /// Follows until the connection is lost, and then until the host is back.
-async fn follow(client: &Client, list: &ListEvents, output: Output, last: &mut i64) -> Result<(), Failure> {
+async fn follow(client: &Client, list: &ListEvents, output: Output, last: &mut i64, names: &mut Names<'_>) -> Result<(), Failure> {
     let mut socket = match client.websocket(&path(list, *last)).await {
         Ok(socket) => socket,
         Err(error) if error.is_unreachable() => {
@@ -94,7 +123,7 @@ async fn follow(client: &Client, list: &ListEvents, output: Output, last: &mut i
         let Ok(event) = serde_json::from_str::<Event>(&json) else { continue };
         if event.id > *last && concerns(list, &event) {
             *last = event.id;
-            one(output, &event)?;
+            one(output, &event, names).await?;
         }
     }
     output::talk("the connection to the host is lost; trying again");
