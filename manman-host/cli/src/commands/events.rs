@@ -57,10 +57,12 @@ impl Events {
         for event in &events {
             one(app.output, event, &mut names).await?;
         }
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             self::follow(&client, &list, app.output, &mut last, &mut names).await?;
         }
-        Ok(())
     }
 }
 
