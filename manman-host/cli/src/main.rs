@@ -17,13 +17,10 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     // The first call alone can fail, and then somebody has chosen this very provider before us.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = args::Cli::parse();
-    match commands::run(cli) {
+    match commands::run(<args::Cli as clap::Parser>::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
