@@ -148,6 +148,9 @@ pub struct Tried {
     pub restarts: u32,
     /// Why the last start or run went wrong.
     pub trouble: Option<Trouble>,
+    /// A stop that was begun and is no longer meant: the game may have heard of it all the same, and
+    /// its end then is no wish of its own.
+    pub withdrawn: Option<Withdrawn>,
     /// Ended, and by policy not started again until there is a newer wish.
     pub rest: Option<Rest>,
     /// Given up; a newer wish tries again.
@@ -158,6 +161,12 @@ pub struct Tried {
     pub deleted: bool,
     /// What the supervision says of the current instance.
     pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    pub instance: InstanceId,
+    pub at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::count_failure;
 use crate::backoff::{BACKOFF_MAX, STEADY_AFTER};
 use crate::happening::describe;
-use crate::{Happening, Instance, InstanceState, Mode, Record, Rest, Trouble};
+use crate::{Happening, Instance, InstanceState, Mode, Record, Rest, Trouble, Withdrawn};
 
-/// How long a typed stop command is believed: a game that still runs then did not take it for one.
-const TYPED_STOP_HOLDS: Duration = Duration::from_secs(120);
+/// How long a stop that was typed or withdrawn is believed to be heard: a game that still runs then
+/// did not take it for one.
+const STOP_HOLDS: Duration = Duration::from_secs(120);
 
 /// Folds a look at the machine into the record. Not to be called for a server with a step under
 /// way, nor with a look that began before the server's last step ended: both would take what is
@@ -122,7 +123,8 @@ fn ended(server: ServerId, record: &mut Record, instance: InstanceId, exit: Exit
     tried.exit = Some(exit.clone());
     let data = json!({ "instance": instance });
 
-    let wished = record.spec.desired != DesiredState::Running || asked.is_some();
+    let withdrawn = tried.withdrawn.take().is_some_and(|stop| stop.instance == instance && end.since(stop.at) <= STOP_HOLDS);
+    let wished = record.spec.desired != DesiredState::Running || asked.is_some() || withdrawn;
     if wished {
         if record.spec.desired == DesiredState::Running && asked.is_some_and(|asked| asked.typed) {
             tried.rest = Some(Rest::Typed);
@@ -162,8 +164,10 @@ fn ended(server: ServerId, record: &mut Record, instance: InstanceId, exit: Exit
 fn forget_stops_no_longer_meant(record: &mut Record, keeper: InstanceId, keeper_restart_seq: u64, mode: Mode, now: Timestamp) {
     let wanted = record.spec.desired == DesiredState::Running && keeper_restart_seq >= record.spec.restart_seq && mode != Mode::Draining;
     let Some(stopping) = record.tried.stopping.get(&keeper) else { return };
-    let typed_in_vain = stopping.typed && now.since(stopping.since) > TYPED_STOP_HOLDS;
+    let typed_in_vain = stopping.typed && now.since(stopping.since) > STOP_HOLDS;
     if wanted && (!stopping.typed || typed_in_vain) {
+        // A drain that was cut short has perhaps typed `quit` already.
+        record.tried.withdrawn = (!stopping.typed).then_some(Withdrawn { instance: keeper, at: now });
         record.tried.stopping.remove(&keeper);
     }
 }

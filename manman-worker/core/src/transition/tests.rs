@@ -145,6 +145,34 @@ fn a_typed_stop_rests_and_one_that_the_game_ignores_is_forgotten() {
 }
 
 #[test]
+fn a_game_that_ends_by_a_drain_cut_short_starts_again() {
+    let mut record = record(RestartPolicy::OnFailure);
+    running(&mut record, 10, at(0));
+    let stop = Step::Stop { server: server_id(SERVER), instance: instance_id(10), mode: StopMode::Graceful };
+    let _ = begin(&mut record, &stop, at(1), instance_id(99));
+    // The worker is started afresh, and nobody drains it: the game lives, and then obeys.
+    let live = instance(&record, 10, InstanceState::Running { since: at(0) });
+    look(&mut record, &[live], at(3));
+    let dead = instance(&record, 10, InstanceState::Exited(exit(0, at(4))));
+    assert_eq!(look(&mut record, &[dead], at(4)), ["server.stopped"]);
+    assert_eq!((record.tried.rest, record.tried.not_before), (None, None));
+
+    // Long after, it is an end of its own.
+    running(&mut record, 11, at(10));
+    let _ = begin(
+        &mut record,
+        &Step::Stop { server: server_id(SERVER), instance: instance_id(11), mode: StopMode::Graceful },
+        at(11),
+        instance_id(99),
+    );
+    let live = instance(&record, 11, InstanceState::Running { since: at(10) });
+    look(&mut record, &[live], at(12));
+    let dead = instance(&record, 11, InstanceState::Exited(exit(0, at(900))));
+    assert_eq!(look(&mut record, &[dead], at(900)), ["server.stopped"]);
+    assert_eq!(record.tried.rest, Some(Rest::Completed));
+}
+
+#[test]
 fn a_clock_that_is_put_back_holds_nothing_up() {
     let mut record = record(RestartPolicy::Always);
     running(&mut record, 10, at(100_000));
