@@ -60,10 +60,10 @@ enum Order {
     request_body = CommandRequest,
     responses((status = 200, body = CommandAnswer), (status = 400, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem))
 )]
-async fn command(State(app): State<AppRef>, caller: Caller, Path(key): Path<String>, Json(body): Json<Value>) -> ApiResult<Response> {
+async fn command(State(app): State<AppRef>, caller: Caller, Path(key): Path<String>, body: Json<Value>) -> ApiResult<Response> {
     let server = find_server(&app, &mut *app.db.acquire().await?, &caller, &key).await?;
     caller.require(Permission::RunServer { server: server.id })?;
-    match order(body, &server)? {
+    match order(body.read()?, &server)? {
         Order::Say(request) => {
             check(&request)?;
             say(&app, &caller, &server, &request).await

@@ -1,5 +1,6 @@
 //! What handlers take from a request, with answers that name the field at fault.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -13,47 +14,64 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ApiError;
 
-/// A body of JSON. An empty body is `null`'s equal where the type has a default: see [`JsonOrDefault`].
-pub struct Json<T>(pub T);
+/// A body of JSON. What is wrong with it is told by `read`, which a handler calls once it knows
+/// that the caller may speak at all.
+pub struct Json<T>(Result<T, ApiError>);
 
-/// The same, where no body at all is fine, too.
-pub struct JsonOrDefault<T>(pub T);
+/// The same where the body may say nothing: it is empty, `null` or `{}`.
+pub struct OptionalJson<T>(Result<Option<T>, ApiError>);
+
+/// The same together with the SHA-256 of its bytes, by which a repeated request is known.
+pub struct HashedJson<T>(Result<(T, [u8; 32]), ApiError>);
+
+impl<T> Json<T> {
+    pub fn read(self) -> Result<T, ApiError> {
+        self.0
+    }
+}
+
+impl<T> OptionalJson<T> {
+    pub fn read(self) -> Result<Option<T>, ApiError> {
+        self.0
+    }
+}
+
+impl<T> HashedJson<T> {
+    pub fn read(self) -> Result<(T, [u8; 32]), ApiError> {
+        self.0
+    }
+}
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
-    type Rejection = ApiError;
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        require_json(&request)?;
-        let body = body_of(request).await?;
-        parse(&body).map(Self)
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(json_of(request).await.and_then(|body| parse(&body))))
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonOrDefault<T> {
-    type Rejection = ApiError;
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let declared = require_json(&request);
-        let body = body_of(request).await?;
-        if body.is_empty() {
-            return Ok(Self(T::default()));
-        }
-        declared?;
-        parse(&body).map(Self)
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(json_of(request).await.and_then(|body| match body.trim_ascii() {
+            b"" | b"null" | b"{}" => Ok(None),
+            said => parse(said).map(Some),
+        })))
     }
 }
-
-/// A body of JSON together with the SHA-256 of its bytes, by which a repeated request is known.
-pub struct HashedJson<T>(pub T, pub [u8; 32]);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for HashedJson<T> {
-    type Rejection = ApiError;
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        require_json(&request)?;
-        let body = body_of(request).await?;
-        Ok(Self(parse(&body)?, Sha256::digest(&body).into()))
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(json_of(request).await.and_then(|body| Ok((parse(&body)?, Sha256::digest(&body).into())))))
     }
+}
+
+async fn json_of(request: Request) -> Result<Bytes, ApiError> {
+    require_json(&request)?;
+    body_of(request).await
 }
 
 /// Curl calls everything that it posts a form unless told otherwise, so a form's type is read as
@@ -100,28 +118,6 @@ async fn read_body(request: Request) -> Result<Bytes, ApiError> {
         return Err(Problem::new(Kind::TooLarge, "the body is larger than 1 MiB").into());
     }
     Ok(body.freeze())
-}
-
-/// A body still to be read as JSON: for handlers that must first know who may speak.
-pub struct Unread(Bytes);
-
-impl Unread {
-    /// `None` where the body says nothing: it is empty, `null` or `{}`.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<Option<T>, ApiError> {
-        match self.0.trim_ascii() {
-            b"" | b"null" | b"{}" => Ok(None),
-            body => parse(body).map(Some),
-        }
-    }
-}
-
-impl<S: Send + Sync> FromRequest<S> for Unread {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        require_json(&request)?;
-        body_of(request).await.map(Self)
-    }
 }
 
 /// Reads JSON, and says at which field it went wrong.

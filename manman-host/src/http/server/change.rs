@@ -40,7 +40,7 @@ pub(super) async fn patch(
     caller: Caller,
     Path(key): Path<String>,
     headers: HeaderMap,
-    Json(patch): Json<PatchServer>,
+    patch: Json<PatchServer>,
 ) -> ApiResult<Response> {
     change(app, caller, key, headers, patch).await
 }
@@ -57,15 +57,16 @@ pub(super) async fn put(
     caller: Caller,
     Path(key): Path<String>,
     headers: HeaderMap,
-    Json(patch): Json<PatchServer>,
+    patch: Json<PatchServer>,
 ) -> ApiResult<Response> {
     change(app, caller, key, headers, patch).await
 }
 
-async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, patch: PatchServer) -> ApiResult<Response> {
+async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, patch: Json<PatchServer>) -> ApiResult<Response> {
     let mut tx = app.db.begin().await?;
     let server = find_server(&app, &mut tx, &caller, &key).await?;
     caller.require(Permission::RunServer { server: server.id })?;
+    let patch = patch.read()?;
     check_if_match(&headers, server.generation)?;
     if server.desired == DesiredState::Deleted {
         return Err(Problem::new(Kind::Conflict, format!("server `{}` is being deleted", server.name)).into());

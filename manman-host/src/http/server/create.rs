@@ -49,9 +49,10 @@ pub(super) async fn create(
     State(app): State<AppRef>,
     caller: Caller,
     headers: HeaderMap,
-    HashedJson(request, hash): HashedJson<CreateServer>,
+    body: HashedJson<CreateServer>,
 ) -> ApiResult<Response> {
     caller.require(Permission::CreateServer)?;
+    let (request, hash) = body.read()?;
     let key = Key::of(&headers, caller.token_id, hash)?;
     let mut conn = app.db.acquire().await?;
     if let Some(key) = &key

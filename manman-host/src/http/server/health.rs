@@ -6,7 +6,7 @@ use crate::app::AppRef;
 use crate::db::server::server_get;
 use crate::http::auth::{Caller, Permission};
 use crate::http::error::ApiResult;
-use crate::http::extract::{Path, Unread};
+use crate::http::extract::{OptionalJson, Path};
 
 /// What the server should be.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -31,7 +31,7 @@ pub(super) async fn health(
     State(app): State<AppRef>,
     caller: Caller,
     Path(key): Path<String>,
-    body: Unread,
+    body: OptionalJson<ServerStatus>,
 ) -> ApiResult<axum::Json<HealthAnswer>> {
     let mut conn = app.db.acquire().await?;
     let server = match key.parse() {
@@ -41,7 +41,7 @@ pub(super) async fn health(
     drop(conn);
     let Some(server) = server else { return Err(Problem::not_found("server", key).into()) };
     caller.require(Permission::ReportServer { worker: server.worker_id })?;
-    match body.json::<ServerStatus>()? {
+    match body.read()? {
         Some(status) if status.id != server.id => {
             return Err(Problem::invalid("id", "the status is another server's").into());
         }

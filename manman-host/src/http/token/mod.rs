@@ -38,8 +38,9 @@ const LABEL_MAX: usize = 64;
     request_body = CreateToken,
     responses((status = 201, body = CreatedToken), (status = 400, body = Problem), (status = 403, body = Problem))
 )]
-async fn create(State(app): State<AppRef>, caller: Caller, Json(wish): Json<CreateToken>) -> ApiResult<Response> {
+async fn create(State(app): State<AppRef>, caller: Caller, wish: Json<CreateToken>) -> ApiResult<Response> {
     caller.require(Permission::ManageTokens)?;
+    let wish = wish.read()?;
     if wish.scope == Scope::Worker {
         return Err(Problem::invalid("scope", "a worker is given its own token when it joins").hint("make a `join` token").into());
     }

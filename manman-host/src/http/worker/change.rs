@@ -33,7 +33,7 @@ pub(super) async fn patch(
     State(app): State<AppRef>,
     caller: Caller,
     Path(key): Path<String>,
-    Json(patch): Json<PatchWorker>,
+    patch: Json<PatchWorker>,
 ) -> ApiResult<axum::Json<WorkerView>> {
     change(&app, &caller, &key, patch).await
 }
@@ -51,14 +51,14 @@ pub(super) async fn put(
     State(app): State<AppRef>,
     caller: Caller,
     Path(key): Path<String>,
-    Json(patch): Json<PatchWorker>,
+    patch: Json<PatchWorker>,
 ) -> ApiResult<axum::Json<WorkerView>> {
     change(&app, &caller, &key, patch).await
 }
 
-async fn change(app: &AppRef, caller: &Caller, key: &str, patch: PatchWorker) -> ApiResult<axum::Json<WorkerView>> {
+async fn change(app: &AppRef, caller: &Caller, key: &str, patch: Json<PatchWorker>) -> ApiResult<axum::Json<WorkerView>> {
     caller.require(Permission::ManageWorkers)?;
-    let PatchWorker { name, labels, frozen } = patch;
+    let PatchWorker { name, labels, frozen } = patch.read()?;
     let mut tx = app.db.begin().await?;
     let worker = find_worker(&mut tx, key).await?;
     let machine = app.fleet.machine(worker.id).ok_or_else(|| Problem::not_found("worker", key))?;
