@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use futures_util::StreamExt;
+use manman_common::wire::{CommandRequest, LineCommand};
 use manman_e2e::{Context, Home, Result, containers_of_server};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -35,7 +36,9 @@ pub(crate) async fn measure(home: &Home) -> Result<()> {
 
     let client = home.client()?;
     let mut socket = client.websocket(&format!("/server/{id}/log/stream?tail=0&format=chunk")).await?;
-    home.manman(&["send", "stamps", &format!("stamp 20 {SAMPLES}")]).await?.success()?;
+    // Without waiting for an answer, which would come before the first look at the socket.
+    let begin = LineCommand { command: format!("stamp 20 {SAMPLES}"), answer_ms: Some(0) };
+    client.server_command("stamps", &CommandRequest::Line(begin)).await?;
     let mut ages = Vec::new();
     while ages.len() < SAMPLES {
         let message = socket.next().await.context("the stream ended")??;

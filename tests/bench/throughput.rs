@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use manman_common::LogSeq;
+use manman_common::wire::{CommandRequest, LineCommand};
 use manman_e2e::{Context, Home, Result, containers_of_server, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -23,7 +24,8 @@ pub(crate) async fn measure(home: &Home) -> Result<()> {
     // Ours: from the burst's begin until the client has the last line.
     let mut socket = client.websocket(&format!("/server/{id}/log/stream?tail=0&format=chunk")).await?;
     let start = Instant::now();
-    home.manman(&["send", "flood", &format!("burst {LINES}")]).await?.success()?;
+    let begin = LineCommand { command: format!("burst {LINES}"), answer_ms: Some(0) };
+    client.server_command("flood", &CommandRequest::Line(begin)).await?;
     let (mut lines, mut next) = (0, None);
     'reading: loop {
         let Message::Binary(chunk) = socket.next().await.context("the stream ended")?? else { continue };
