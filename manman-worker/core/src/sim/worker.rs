@@ -36,6 +36,8 @@ pub(super) struct Sim {
     pub(super) counted: BTreeMap<ServerId, u32>,
     /// When the last of them was, unless a newer wish or a set clock has come in between.
     pub(super) failed_at: BTreeMap<ServerId, Timestamp>,
+    /// Instances that were ever told to stop: an end of one may be that stop's, however late.
+    told: BTreeSet<InstanceId>,
 }
 
 impl Sim {
@@ -57,6 +59,7 @@ impl Sim {
             failures: BTreeMap::new(),
             counted: BTreeMap::new(),
             failed_at: BTreeMap::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -195,7 +198,8 @@ impl Sim {
         *self.failures.entry(server).or_default() += 1;
         let Some(record) = self.records.get(&server) else { return };
         let current = record.tried.instance == Some(ended) && !self.under_way.contains_key(&server);
-        if current && record.spec.desired == DesiredState::Running && !record.tried.stopping.contains_key(&ended) {
+        let stopping = record.tried.stopping.contains_key(&ended) || self.told.contains(&ended);
+        if current && record.spec.desired == DesiredState::Running && !stopping {
             self.failed_at.insert(server, self.now);
         }
     }
@@ -236,7 +240,7 @@ impl Sim {
     }
 
     fn lands(&mut self, effect: &Effect) {
-        // A stop whose wish has changed meanwhile is as good as a crash.
+        // A stop whose wish has changed meanwhile may be counted as a crash.
         if let Step::Stop { server, instance, .. } = effect.step
             && self.machine.live(server).any(|live| live.id == instance)
         {
@@ -305,9 +309,10 @@ impl Sim {
             self.next_instance += 1;
             let Some(record) = self.records.get_mut(&step.server()) else { continue };
             let _ = self.brain.begin(record, step, self.now, fresh);
-            if matches!(step, Step::Stop { .. }) {
+            if let Step::Stop { instance, .. } = step {
                 // What is stopped on a wish may be started again at once.
                 self.failed_at.remove(&step.server());
+                self.told.insert(*instance);
             }
             let effect = Effect { step: step.clone(), spec: record.spec.clone(), starting: record.tried.starting };
             self.under_way.insert(step.server(), effect);

@@ -124,7 +124,11 @@ fn ended(server: ServerId, record: &mut Record, instance: InstanceId, exit: Exit
     let data = json!({ "instance": instance });
 
     let withdrawn = tried.withdrawn.take().is_some_and(|stop| stop.instance == instance && end.since(stop.at) <= STOP_HOLDS);
-    let wished = record.spec.desired != DesiredState::Running || asked.is_some() || withdrawn;
+    let wished = record.spec.desired != DesiredState::Running || asked.is_some();
+    if withdrawn && !wished {
+        // Neither a crash nor a wish: what was counted before it stays, and so does a back-off.
+        return vec![Happening::ended("server.stopped", "has stopped", &exit, data)];
+    }
     if wished {
         if record.spec.desired == DesiredState::Running && asked.is_some_and(|asked| asked.typed) {
             tried.rest = Some(Rest::Typed);
