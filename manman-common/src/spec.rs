@@ -78,6 +78,27 @@ pub struct RunSpec {
     pub restart: RestartPolicy,
     #[serde(default)]
     pub docker: DockerSpec,
+    /// How SteamCMD brings the game; with a `steamcmd:` game only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steam: Option<SteamSpec>,
+    /// How a game that is no container is started.
+    #[serde(default, skip_serializing_if = "ProcessSpec::is_default")]
+    pub process: ProcessSpec,
+    /// Configuration files, written in this order before each start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSpec>,
+    /// Where a [console](Self::console) that is no stdin is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_access: Option<ConsoleAccess>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub players: Option<PlayersRule>,
+    /// Kills a game that no longer answers; absent unless asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hang: Option<HangRule>,
+    #[serde(default, skip_serializing_if = "DataSpec::is_default")]
+    pub data: DataSpec,
+    #[serde(default)]
+    pub update: UpdatePolicy,
 }
 
 /// A port of the game on its machine; inside a container the number is `container_port`.
@@ -166,6 +187,10 @@ pub enum StopStep {
     Console(String),
     /// A signal by its short name: `TERM`, `INT`, `QUIT`, `HUP`, `USR1`, `USR2`, `KILL`.
     Signal(String),
+    /// One of the server's [actions](RunSpec::actions), without inputs; its answer ends the rung's
+    /// wait. Such rungs, and console rungs of a game whose console is no stdin, are climbed by the
+    /// worker and come before all others; the rest is the shim's.
+    Action(String),
 }
 
 /// How to ask a running game about itself.
@@ -186,6 +211,191 @@ pub enum ConsoleKind {
     None,
     #[default]
     Stdin,
+    /// Valve's RCON over TCP.
+    SourceRcon,
+    /// The same wire format with Minecraft's differences.
+    MinecraftRcon,
+    /// Quake 3's out-of-band packets over UDP.
+    Quake3Rcon,
+    /// 7 Days to Die and its like: lines over TCP, after a password where there is one.
+    Telnet,
+    /// Rust's JSON over a WebSocket.
+    WebRcon,
+}
+
+impl ConsoleKind {
+    /// Whether it is reached over the network instead of the game's own stdin.
+    #[must_use]
+    pub const fn is_remote(self) -> bool {
+        match self {
+            Self::None | Self::Stdin => false,
+            Self::SourceRcon | Self::MinecraftRcon | Self::Quake3Rcon | Self::Telnet | Self::WebRcon => true,
+        }
+    }
+}
+
+/// Where a console over the network listens: a port of the server, reached on loopback (in Docker
+/// by the container's own address), and the password it asks for.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConsoleAccess {
+    /// The port on the machine.
+    pub port: u16,
+    /// Absent where the game asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for ConsoleAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsoleAccess").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// What SteamCMD has to fetch for a game.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SteamSpec {
+    pub platform: Platform,
+    /// The public branch where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    pub login: SteamLogin,
+    /// Compare every file on each update, not only on the first install and after a failure.
+    pub app_validate: bool,
+    /// Files and folders that must be there once it is installed, relative to the install.
+    pub expect: Vec<String>,
+}
+
+/// For which system the game's build is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Platform {
+    #[default]
+    Linux,
+    /// A Windows build, started through Proton. Where a worker has none, the install is refused.
+    WindowsProton,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SteamLogin {
+    #[default]
+    Anonymous,
+    /// An account that owns the game, signed in once per machine with `manman-worker steam login`.
+    Account,
+}
+
+/// How a game is started that is a process of its machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProcessSpec {
+    /// Working directory, relative to the server's data directory, which is also its HOME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// A pseudo terminal instead of pipes.
+    pub tty: bool,
+}
+
+impl ProcessSpec {
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A configuration file of the game, changed key by key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FileSpec {
+    /// Relative to the server's data directory; never out of it.
+    pub path: String,
+    pub format: FileFormat,
+    /// In the order in which they are set.
+    pub set: Vec<FileEntry>,
+    /// Make the file where it is absent; without this an absent file is left to the game.
+    #[serde(default)]
+    pub create: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum FileFormat {
+    Properties,
+    Ini,
+    Json,
+    Yaml,
+    Toml,
+    Xml,
+    Line,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FileEntry {
+    pub key: String,
+    /// A text takes the type that the file has at this key; a number or truth value keeps its own.
+    pub value: FileValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum FileValue {
+    Truth(bool),
+    Integer(i64),
+    Text(String),
+}
+
+/// Who comes and goes, read from the log: regular expressions with a group `player`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlayersRule {
+    pub join: String,
+    pub leave: String,
+}
+
+/// When a running game counts as hung: it was Ready, and its [query](RunSpec::query) or remote
+/// console has not answered for this long. It is killed, and the crash policy follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HangRule {
+    pub silent_seconds: u32,
+}
+
+/// Which files are worth keeping, as globs relative to the server's data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DataSpec {
+    pub save: Vec<String>,
+    pub logs: Vec<String>,
+}
+
+impl DataSpec {
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// When a newer build is fetched; never on a crash restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum UpdatePolicy {
+    /// While the server is stopped or nobody plays.
+    #[default]
+    Idle,
+    /// Before each start that a person asked for.
+    Start,
+    Manual,
 }
 
 /// A command that a game has prepared, with typed inputs.
@@ -197,6 +407,9 @@ pub struct ActionSpec {
     pub console: String,
     #[serde(default)]
     pub inputs: BTreeMap<String, InputSpec>,
+    /// A regular expression over a reply or a log line after it: seen, the action is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     #[serde(default)]
     pub disabled: bool,
 }
@@ -217,6 +430,9 @@ pub struct InputSpec {
     pub required: bool,
     /// Never shown in a list, a log or an event.
     pub secret: bool,
+    /// On a secret that the game takes only where others of the machine can read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<Exposed>,
     /// Least value of a number, least length of a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min: Option<i64>,
@@ -238,6 +454,14 @@ pub enum InputKind {
     Text,
     Integer,
     Boolean,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Exposed {
+    /// In the arguments of the game's process.
+    Argv,
 }
 
 /// What to do when the game ends though nobody asked.
@@ -269,6 +493,9 @@ pub struct DockerSpec {
     pub tty: bool,
     /// Puts Docker's small init in front, for images whose program must not be process 1.
     pub init: bool,
+    /// Our shim in front of the entrypoint: log, stdin, stop and exit go its way. For images proven
+    /// with it; others keep the followed log.
+    pub shim: bool,
     /// For an image of ours: the folder of its Dockerfile among those in the binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,

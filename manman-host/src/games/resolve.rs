@@ -165,6 +165,14 @@ fn resolve_defined(definition: &Definition, request: &CreateServer, place: Place
         Some(QuerySpec { protocol: protocol.clone(), port: port.port })
     });
     Ok(RunSpec {
+        steam: None,
+        process: manman_common::spec::ProcessSpec::default(),
+        files: Vec::new(),
+        console_access: None,
+        players: None,
+        hang: None,
+        data: manman_common::spec::DataSpec::default(),
+        update: manman_common::spec::UpdatePolicy::default(),
         game_id: request.game_id.clone(),
         argv: definition.start.argv.iter().map(fill).collect::<Result<_, _>>()?,
         env,
@@ -247,6 +255,14 @@ fn resolve_bare(request: &CreateServer, ports: Vec<PortSpec>) -> Result<RunSpec,
     let docker = request.docker.clone().unwrap_or_default();
     check_docker(&docker)?;
     Ok(RunSpec {
+        steam: None,
+        process: manman_common::spec::ProcessSpec::default(),
+        files: Vec::new(),
+        console_access: None,
+        players: None,
+        hang: None,
+        data: manman_common::spec::DataSpec::default(),
+        update: manman_common::spec::UpdatePolicy::default(),
         game_id: request.game_id.clone(),
         argv,
         env: request.env.clone(),

@@ -50,6 +50,9 @@ impl Console {
         let typed = read(target.spec, request)?;
         match target.spec.run.console {
             ConsoleKind::Stdin => {}
+            ConsoleKind::SourceRcon | ConsoleKind::MinecraftRcon | ConsoleKind::Quake3Rcon | ConsoleKind::Telnet | ConsoleKind::WebRcon => {
+                return Err(Problem::new(Kind::Conflict, "this worker can not reach such a console yet"));
+            }
             ConsoleKind::None => return Err(Problem::new(Kind::Conflict, "this game reads no console")),
         }
         match &target.instance.state {
@@ -178,7 +181,7 @@ fn check_line(field: &str, line: &str) -> Result<(), Problem> {
 fn is_stop(spec: &ServerSpec, line: &str) -> bool {
     spec.run.stop.iter().any(|rung| match &rung.step {
         StopStep::Console(stop) => stop.trim() == line.trim(),
-        StopStep::Signal(_) => false,
+        StopStep::Signal(_) | StopStep::Action(_) => false,
     })
 }
 

@@ -119,12 +119,14 @@ fn with_actions() -> ServerSpec {
             ),
         ]
         .into(),
+        answer: None,
         disabled: false,
     };
     let login = ActionSpec {
         label: "Login".to_owned(),
         console: "login {{inputs.word}}".to_owned(),
         inputs: [("word".to_owned(), InputSpec { secret: true, ..InputSpec::default() })].into(),
+        answer: None,
         disabled: false,
     };
     spec.run.actions =

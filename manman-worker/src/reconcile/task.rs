@@ -265,6 +265,7 @@ impl Reconciler {
             Aside::Rung(server, rung) => {
                 let message = match &rung.step {
                     manman_common::spec::StopStep::Console(line) => format!("is told `{line}`, and given {} s", rung.wait_seconds),
+                    manman_common::spec::StopStep::Action(name) => format!("runs the action `{name}`, and is given {} s", rung.wait_seconds),
                     manman_common::spec::StopStep::Signal(name) => format!("is sent SIG{name}, and given {} s", rung.wait_seconds),
                 };
                 let happening = Happening::new("server.rung", message, serde_json::json!({ "rung": rung }));

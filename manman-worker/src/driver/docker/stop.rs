@@ -35,6 +35,8 @@ impl DockerDriver {
                     let asked = match &rung.step {
                         StopStep::Console(line) => self.consoles.write_line(&self.engine, id, line).await,
                         StopStep::Signal(signal) => self.signal(id, signal).await,
+                        // Climbed before the ladder came here; one that stands too late is passed over.
+                        StopStep::Action(_) => continue,
                     };
                     // A rung that breaks is no reason to wait on it, nor to leave the ladder.
                     let wait = match asked {
