@@ -197,9 +197,13 @@ impl Sim {
     fn note_failure(&mut self, server: ServerId, ended: InstanceId) {
         *self.failures.entry(server).or_default() += 1;
         let Some(record) = self.records.get(&server) else { return };
+        if self.told.contains(&ended) {
+            // Perhaps it only obeyed: then nothing but the back-off on record holds the next start up.
+            self.failed_at.remove(&server);
+            return;
+        }
         let current = record.tried.instance == Some(ended) && !self.under_way.contains_key(&server);
-        let stopping = record.tried.stopping.contains_key(&ended) || self.told.contains(&ended);
-        if current && record.spec.desired == DesiredState::Running && !stopping {
+        if current && record.spec.desired == DesiredState::Running && !record.tried.stopping.contains_key(&ended) {
             self.failed_at.insert(server, self.now);
         }
     }
