@@ -1,0 +1,1 @@
+//! Who may be reached from outside: services say hello, get a route, a database, and are watched.

@@ -1,0 +1,1 @@
+//! Paths as they are routed: normalised once, and what is internal stays inside.

@@ -1,0 +1,1 @@
+//! Who is alive, and where: services register themselves and find each other.
