@@ -8,6 +8,7 @@ pub mod error;
 pub mod game_id;
 pub mod generation;
 pub mod ids;
+pub mod lease;
 pub mod link;
 pub mod logs;
 pub mod message;
