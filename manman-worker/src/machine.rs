@@ -28,6 +28,8 @@ pub fn capabilities(config: &Config, data_dir: &Path, drivers: Vec<DriverReport>
         cgroup: cgroup_version().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         os: operating_system(),
+        // Nothing here starts Windows builds yet.
+        proton: None,
         public_address: config.public_address.map(|address| address.to_string()),
     }
 }

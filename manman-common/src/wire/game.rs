@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::GameId;
-use crate::spec::{ActionSpec, ConsoleKind, InputSpec};
+use crate::spec::{ActionSpec, ConsoleKind, InputSpec, Platform, SteamLogin};
 
 /// A game of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,17 @@ pub struct GameView {
     pub ports: Vec<GamePort>,
     pub actions: BTreeMap<String, ActionSpec>,
     pub console: ConsoleKind,
+    /// A word that is enough to name it: `valheim`.
+    #[serde(default)]
+    pub short: String,
+    #[serde(default)]
+    pub platform: Platform,
+    /// For a game of SteamCMD: whether it needs an account that owns it.
+    #[serde(default)]
+    pub steam_login: Option<SteamLogin>,
+    /// The protocol by which the game is asked about its players.
+    #[serde(default)]
+    pub query: Option<String>,
     /// Whether somebody has run it, how, and when; absent where nobody has.
     pub proven: Option<Proven>,
     pub memory_bytes: Option<u64>,

@@ -5,6 +5,7 @@ mod command;
 mod event;
 mod game;
 mod page;
+mod registry;
 mod server;
 mod worker;
 
@@ -13,5 +14,6 @@ pub use command::*;
 pub use event::*;
 pub use game::*;
 pub use page::*;
+pub use registry::*;
 pub use server::*;
 pub use worker::*;

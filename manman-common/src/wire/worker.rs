@@ -92,6 +92,9 @@ pub struct Capabilities {
     pub cgroup: String,
     pub version: String,
     pub os: String,
+    /// The Proton that Windows builds are started with; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proton: Option<String>,
     /// A second address, for friends outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_address: Option<String>,
