@@ -5,7 +5,7 @@ mod command;
 mod event;
 mod game;
 mod page;
-mod registry;
+pub mod registry;
 mod server;
 mod worker;
 
@@ -14,6 +14,5 @@ pub use command::*;
 pub use event::*;
 pub use game::*;
 pub use page::*;
-pub use registry::*;
 pub use server::*;
 pub use worker::*;

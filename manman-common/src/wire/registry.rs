@@ -105,7 +105,7 @@ pub struct SelfRegister {
 /// PUT or POST /register, from this machine alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Register {
+pub struct RegisterService {
     pub name: ServiceName,
     /// As in /self-register; written `expire` as well.
     #[serde(alias = "expire")]
@@ -146,7 +146,7 @@ pub enum Registration {
 /// A record as its registration left it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Registered {
+pub struct ServiceRecord {
     pub result: Registration,
     pub ip: String,
     pub port: u16,
@@ -162,7 +162,7 @@ pub struct Registered {
 /// DELETE /self-register/{name}.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Leave {
+pub struct LeaveRegistry {
     pub token: String,
 }
 
@@ -178,7 +178,7 @@ pub struct Located {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Health {
+pub enum ServiceHealth {
     #[default]
     Unknown,
     Passing,
@@ -195,7 +195,7 @@ pub struct Service {
     pub expire: u32,
     pub expires_in: Option<u32>,
     #[serde(default)]
-    pub status: Health,
+    pub status: ServiceHealth,
     #[serde(default)]
     pub tags: Vec<String>,
     #[serde(default)]
@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<SelfRegister>(body).expect("it reads").expire, 60);
         }
         for body in [r#"{"name":"a","expiry":60,"ip":"10.0.0.5","port":80}"#, r#"{"name":"a","expire":60,"ip":"::1","port":80}"#] {
-            assert_eq!(serde_json::from_str::<Register>(body).expect("it reads").expiry, 60);
+            assert_eq!(serde_json::from_str::<RegisterService>(body).expect("it reads").expiry, 60);
         }
     }
 }
