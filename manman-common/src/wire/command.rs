@@ -53,6 +53,22 @@ pub struct CommandAnswer {
     /// The lines that the game was given.
     pub sent: Vec<String>,
     /// The lines that it printed afterwards, within the window; a busy game's other lines may be
-    /// among them.
+    /// among them. A console over the network answers with its own reply.
     pub answer: Vec<LogLine>,
+    /// Whether an action that knows its own end has come to it, and where that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Done>,
+}
+
+/// Where an action's [answer](crate::spec::ActionSpec::answer) was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Done {
+    /// In the console's reply.
+    Reply,
+    /// In a line of the game's log after it.
+    Log,
+    /// Not within the time there was: it may still come.
+    Unseen,
 }
