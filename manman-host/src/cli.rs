@@ -63,6 +63,9 @@ pub struct Options {
     /// Where PostgreSQL's `postgres` and `initdb` are
     #[arg(long, global = true, env = "MANMAN_PG_BIN", value_name = "DIR", conflicts_with = "database_url")]
     pg_bin: Option<PathBuf>,
+    /// A folder with definitions of games of your own; may be given again [beside `games` in the data directory]
+    #[arg(long, global = true, env = "MANMAN_GAMES", value_name = "DIR", value_delimiter = ':')]
+    games: Vec<PathBuf>,
     /// Open the front door to the home network, with TLS from a certificate of its own
     #[arg(long, global = true, env = "MANMAN_LAN", value_parser = clap::builder::FalseyValueParser::new())]
     lan: bool,
@@ -120,6 +123,7 @@ pub fn configure(options: Options) -> Result<Config, ConfigError> {
         tls,
         data: Some(options.data.or(file.data).or(known_data).ok_or(ConfigError::NoHome)?),
         database,
+        games: if options.games.is_empty() { file.games } else { options.games },
         settle: options.settle.or(file.settle).unwrap_or(default.settle),
         ..default
     })

@@ -24,6 +24,8 @@ pub struct Config {
     /// Where the host keeps its own files; without one it writes none.
     pub data: Option<PathBuf>,
     pub database: Database,
+    /// Folders with definitions of games, beside the data directory's own; later ones win.
+    pub games: Vec<PathBuf>,
     /// After its own start the host calls nobody stale for so long.
     pub settle: Duration,
     /// Without a beat for so long a worker is shown as unknown.
@@ -66,6 +68,15 @@ impl std::fmt::Debug for Database {
     }
 }
 
+impl Config {
+    /// Where definitions of games are looked for; later ones win.
+    #[must_use]
+    pub fn game_folders(&self) -> Vec<PathBuf> {
+        let own = self.data.as_ref().map(|data| data.join("games"));
+        own.into_iter().chain(self.games.iter().cloned()).collect()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -74,6 +85,7 @@ impl Default for Config {
             tls: Tls::Off,
             data: None,
             database: Database::Embedded { pg_bin: None },
+            games: Vec::new(),
             settle: Duration::from_secs(90),
             unknown_after: Duration::from_secs(15),
             kill_after: Duration::from_secs(60),

@@ -101,9 +101,9 @@ impl Host {
         }
         let lan = primary_address();
         let identity = tls::identity(&config.tls, config.data.as_deref(), lan)?;
-        let (games, errors) = Catalogue::load(config.data.as_ref().map(|data| data.join("games")).as_deref());
-        for error in errors {
-            tracing::warn!(error = chain(&error), "a game's definition is left out");
+        let games = Catalogue::load(&config.game_folders());
+        for error in games.left_out() {
+            tracing::warn!(error = chain(error), "a game's definition is left out");
         }
         let opened = database::open(&config).await?;
         let mut conn = opened.pool.acquire().await.map_err(HostError::Prepare)?;

@@ -27,8 +27,8 @@ pub(super) async fn check(config: &Config) -> ExitCode {
         (Ok(_), Tls::Files { certificate, .. }) => report.good("tls", &format!("`{}`", certificate.display())),
         (Err(error), _) => report.bad("tls", &chain(&error), None),
     }
-    let (games, errors) = Catalogue::load(config.data.as_ref().map(|data| data.join("games")).as_deref());
-    for error in &errors {
+    let games = Catalogue::load(&config.game_folders());
+    for error in games.left_out() {
         report.bad("games", &chain(error), None);
     }
     report.good("games", &format!("{} definitions", games.iter().count()));

@@ -18,6 +18,7 @@ pub struct FileConfig {
     pub internal: Option<SocketAddr>,
     pub database_url: Option<String>,
     pub pg_bin: Option<PathBuf>,
+    pub games: Vec<PathBuf>,
     pub lan: Option<bool>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,

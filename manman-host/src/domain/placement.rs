@@ -17,6 +17,8 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
     pub method: InstallMethod,
+    /// A Windows build, which only Proton runs.
+    pub proton: bool,
     pub memory_bytes: u64,
 }
 
@@ -33,6 +35,8 @@ pub enum Unfit {
     Unknown,
     #[error("can not run {} games", .method.as_str())]
     Driver { method: InstallMethod, problem: Option<String> },
+    #[error("has no Proton, and this game is built for Windows alone")]
+    Proton,
     #[error("has not enough free memory")]
     Memory,
 }
@@ -51,8 +55,10 @@ pub fn fitness(worker: &Candidate, need: Need) -> Result<(), Unfit> {
     let drivers = &worker.capabilities.drivers;
     let driver = drivers.iter().find(|driver| driver.method == need.method);
     match driver {
+        Some(driver) if driver.ready && need.proton && worker.capabilities.proton.is_none() => Err(Unfit::Proton),
         Some(driver) if driver.ready => Ok(()),
         Some(driver) => Err(Unfit::Driver { method: need.method, problem: driver.problem.clone() }),
+        None if drivers.is_empty() && need.proton && worker.capabilities.proton.is_none() => Err(Unfit::Proton),
         None if drivers.is_empty() => Ok(()),
         None => Err(Unfit::Driver { method: need.method, problem: None }),
     }
@@ -88,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    const DOCKER: Need = Need { method: InstallMethod::Docker, memory_bytes: 1000 };
+    const DOCKER: Need = Need { method: InstallMethod::Docker, proton: false, memory_bytes: 1000 };
 
     fn worker(number: u128, servers: u32) -> Candidate {
         let driver = DriverReport { method: InstallMethod::Docker, ready: true, version: None, problem: None };
@@ -110,11 +116,27 @@ mod tests {
     }
 
     #[test]
+    fn a_windows_build_goes_only_where_proton_is() {
+        let driver = DriverReport { method: InstallMethod::Steamcmd, ready: true, version: None, problem: None };
+        let with = |proton: Option<&str>| {
+            let capabilities = Capabilities { drivers: vec![driver.clone()], proton: proton.map(str::to_owned), ..Capabilities::default() };
+            Candidate { capabilities, ..worker(1, 0) }
+        };
+        let windows = Need { method: InstallMethod::Steamcmd, proton: true, memory_bytes: 0 };
+        assert_eq!(fitness(&with(None), windows), Err(Unfit::Proton));
+        assert_eq!(fitness(&with(Some("9.0")), windows), Ok(()));
+        assert_eq!(fitness(&with(None), Need { proton: false, ..windows }), Ok(()));
+        // A worker registered by hand is believed to have what is usual, and Proton is not.
+        let by_hand = Candidate { capabilities: Capabilities::default(), ..worker(1, 0) };
+        assert_eq!(fitness(&by_hand, windows), Err(Unfit::Proton));
+    }
+
+    #[test]
     fn the_unfit_say_why() {
         let frozen = Candidate { frozen: true, ..worker(1, 0) };
         let silent = Candidate { status: WorkerStatus::Unknown, ..worker(2, 0) };
         let full = Candidate { memory_used_bytes: Some(9_500), ..worker(3, 0) };
-        let steam = Need { method: InstallMethod::Steamcmd, memory_bytes: 0 };
+        let steam = Need { method: InstallMethod::Steamcmd, proton: false, memory_bytes: 0 };
         let reasons = place(&[frozen, silent, full], DOCKER).expect_err("none fits");
         assert_eq!(reasons.into_iter().map(|(_, why)| why).collect::<Vec<_>>(), [Unfit::Frozen, Unfit::Unknown, Unfit::Memory]);
         assert!(matches!(place(&[worker(1, 0)], steam), Err(reasons) if matches!(reasons[0].1, Unfit::Driver { .. })));

@@ -29,6 +29,60 @@ pub enum TemplateError {
     Port(String),
 }
 
+/// What a word between the braces may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word<'a> {
+    Variable(&'a str),
+    Port(&'a str),
+    ServerName,
+    ServerId,
+    ServerIp,
+    Memory,
+}
+
+impl<'a> Word<'a> {
+    fn read(word: &'a str) -> Result<Self, TemplateError> {
+        let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        match word {
+            "server.name" => Ok(Self::ServerName),
+            "server.id" => Ok(Self::ServerId),
+            "server.ip" => Ok(Self::ServerIp),
+            "limits.memory" => Ok(Self::Memory),
+            _ => match word.strip_prefix("ports.") {
+                Some(port) => Ok(Self::Port(port)),
+                None => {
+                    let name = word.strip_prefix("variables.").unwrap_or(word);
+                    if plain(name) { Ok(Self::Variable(name)) } else { Err(TemplateError::Unknown(word.to_owned())) }
+                }
+            },
+        }
+    }
+}
+
+/// What stands between the braces of `text`, in its order, whatever it is.
+pub fn braces(text: &str) -> Result<Vec<&str>, TemplateError> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("{{") {
+        let (word, after) = after.split_once("}}").ok_or_else(|| TemplateError::Unclosed(text.to_owned()))?;
+        found.push(word.trim());
+        rest = after;
+    }
+    Ok(found)
+}
+
+/// The words that `text` names, in its order.
+pub fn words(text: &str) -> Result<Vec<Word<'_>>, TemplateError> {
+    braces(text)?.into_iter().map(Word::read).collect()
+}
+
+/// The one word that `text` is, with nothing beside it.
+#[must_use]
+pub fn sole_word(text: &str) -> Option<Word<'_>> {
+    let (word, rest) = text.strip_prefix("{{")?.split_once("}}")?;
+    if rest.is_empty() { Word::read(word.trim()).ok() } else { None }
+}
+
 /// Fills in every word of `text`.
 pub fn expand(text: &str, words: &Words<'_>) -> Result<String, TemplateError> {
     let mut filled = String::with_capacity(text.len());
@@ -46,18 +100,14 @@ pub fn expand(text: &str, words: &Words<'_>) -> Result<String, TemplateError> {
 impl Words<'_> {
     fn look_up(&self, word: &str) -> Result<String, TemplateError> {
         let absent = || TemplateError::Absent(word.to_owned());
-        match word {
-            "server.name" => return Ok(self.server_name.to_owned()),
-            "server.id" => return Ok(self.server_id.to_owned()),
-            "server.ip" => return Ok(self.server_ip.to_owned()),
-            "limits.memory" => return self.memory_mib.map(|memory| memory.to_string()).ok_or_else(absent),
-            _ => {}
+        match Word::read(word)? {
+            Word::ServerName => Ok(self.server_name.to_owned()),
+            Word::ServerId => Ok(self.server_id.to_owned()),
+            Word::ServerIp => Ok(self.server_ip.to_owned()),
+            Word::Memory => self.memory_mib.map(|memory| memory.to_string()).ok_or_else(absent),
+            Word::Port(port) => self.ports.get(port).map(u16::to_string).ok_or_else(absent),
+            Word::Variable(name) => self.variables.get(name).cloned().ok_or_else(|| TemplateError::Unknown(word.to_owned())),
         }
-        if let Some(port) = word.strip_prefix("ports.") {
-            return self.ports.get(port).map(u16::to_string).ok_or_else(absent);
-        }
-        let variable = word.strip_prefix("variables.").unwrap_or(word);
-        self.variables.get(variable).cloned().ok_or_else(|| TemplateError::Unknown(word.to_owned()))
     }
 }
 
@@ -119,6 +169,17 @@ mod tests {
             assert_eq!(expand("-Xmx{{limits.memory}}M", words), Err(TemplateError::Absent("limits.memory".to_owned())));
             assert!(expand("{{MAP", words).is_err());
         });
+    }
+
+    #[test]
+    fn tells_which_words_a_text_names() {
+        assert_eq!(words("a {{ MAP }} {{ports.game}}"), Ok(vec![Word::Variable("MAP"), Word::Port("game")]));
+        assert_eq!(words("{{inputs.map}}"), Err(TemplateError::Unknown("inputs.map".to_owned())));
+        assert_eq!(braces("{{inputs.map}} {{}}"), Ok(vec!["inputs.map", ""]));
+        assert_eq!(sole_word("{{variables.MAP}}"), Some(Word::Variable("MAP")));
+        for more in ["{{MAP}} ", "x{{MAP}}", "{{MAP}}{{MAP}}", "MAP", "{{MAP"] {
+            assert_eq!(sole_word(more), None, "{more}");
+        }
     }
 
     #[test]

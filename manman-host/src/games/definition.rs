@@ -1,20 +1,27 @@
 //! A game's definition as its YAML file has it, checked as a whole when it is read.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use manman_common::game_id::{GameId, InstallMethod};
-use manman_common::spec::{ActionSpec, ConsoleKind, DockerSpec, InputSpec, Protocol, RestartPolicy, StopRung, StopStep};
+use manman_common::spec::{
+    ActionSpec, ConsoleKind, DataSpec, DockerSpec, FileFormat, InputSpec, Platform, Protocol, RestartPolicy, SteamLogin, StopRung,
+    StopStep, UpdatePolicy,
+};
 use manman_common::wire::{GamePort, GameView, Proven};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
-use crate::domain::template::{PortDefault, port_default};
-use crate::domain::variables::whole;
+use super::at::Outline;
+use super::check;
+use super::fault::{Fault, Faults};
+use super::values::{SetValue, duration, in_order, number_or_text, optional_duration, optional_size, proven};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
+    /// What people type for it: its file's name. Empty where it came from no file.
+    #[serde(skip)]
+    pub short: String,
     pub game: GameId,
     pub name: String,
     #[serde(default)]
@@ -22,13 +29,19 @@ pub struct Definition {
     #[serde(default)]
     pub tags: Vec<String>,
     #[serde(default)]
+    pub platform: Platform,
+    #[serde(default)]
+    pub steam: Option<Steam>,
+    #[serde(default)]
     pub variables: BTreeMap<String, InputSpec>,
     #[serde(default)]
     pub ports: BTreeMap<String, DefinitionPort>,
     #[serde(default)]
     pub start: Start,
     #[serde(default)]
-    pub docker: DockerSpec,
+    pub docker: Option<DockerSpec>,
+    #[serde(default)]
+    pub files: Vec<File>,
     #[serde(default)]
     pub ready: Ready,
     #[serde(default)]
@@ -37,16 +50,22 @@ pub struct Definition {
     pub stop: Vec<Rung>,
     #[serde(default)]
     pub query: Option<Query>,
+    #[serde(default)]
+    pub players: Option<Players>,
+    #[serde(default)]
+    pub hang: Option<Hang>,
     /// What a player opens, such as `ddnet://{{server.ip}}:{{ports.game}}`; address and port where it is absent.
     #[serde(default)]
     pub url: Option<String>,
     #[serde(default)]
-    pub actions: BTreeMap<String, ActionSpec>,
+    pub actions: BTreeMap<String, Action>,
     #[serde(default)]
     pub restart: Option<RestartPolicy>,
-    /// Which files hold what is worth keeping; nothing reads it before there are backups.
-    #[serde(default, rename = "data")]
-    _data: Option<de::IgnoredAny>,
+    /// Which files hold what is worth keeping.
+    #[serde(default)]
+    pub data: DataSpec,
+    #[serde(default)]
+    pub update: Update,
     #[serde(default, deserialize_with = "proven")]
     pub proven: Option<Proven>,
     #[serde(default)]
@@ -96,6 +115,33 @@ impl PortProtocol {
 pub struct Start {
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
+    /// Working directory below the server's own.
+    pub dir: Option<String>,
+    /// A pseudo terminal; an image has `docker.tty`.
+    pub tty: bool,
+    /// What must be there once the game is installed.
+    pub expect: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steam {
+    #[serde(default)]
+    pub branch: Option<String>,
+    pub login: SteamLogin,
+    #[serde(default)]
+    pub app_validate: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub path: String,
+    pub format: FileFormat,
+    #[serde(deserialize_with = "in_order")]
+    pub set: Vec<(String, SetValue)>,
+    #[serde(default)]
+    pub create: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -112,17 +158,56 @@ pub struct Ready {
 #[serde(default, deny_unknown_fields)]
 pub struct Console {
     pub input: ConsoleKind,
+    /// The name of one of the ports, for a console over the network.
+    pub port: Option<String>,
+    /// The name of the secret variable with its password.
+    pub secret: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Players {
+    pub join: String,
+    pub leave: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hang {
+    #[serde(deserialize_with = "duration")]
+    pub silent: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Update {
+    pub on: UpdatePolicy,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    pub label: String,
+    pub console: String,
+    #[serde(default)]
+    pub inputs: BTreeMap<String, InputSpec>,
+    #[serde(default)]
+    pub answer: Option<String>,
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rung {
     #[serde(default)]
-    console: Option<String>,
+    pub console: Option<String>,
     #[serde(default)]
-    signal: Option<String>,
+    pub signal: Option<String>,
+    #[serde(default)]
+    pub action: Option<String>,
     #[serde(deserialize_with = "duration")]
-    wait: Duration,
+    pub wait: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -142,68 +227,56 @@ pub struct Resources {
     pub disk: Option<u64>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum DefinitionError {
-    /// The parser's own words name line and column, and show the place.
-    #[error(transparent)]
-    Yaml(#[from] serde_saphyr::Error),
-    #[error("`{field}`: {why}")]
-    Field { field: String, why: String },
-}
-
 const SIGNALS: [&str; 7] = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"];
 
+/// As YAML 1.2 has it: `on` and `no` are words.
+macro_rules! yaml {
+    () => {
+        serde_saphyr::options! { strict_booleans: true, with_snippet: false }
+    };
+}
+
 impl Definition {
-    pub fn parse(text: &str) -> Result<Self, DefinitionError> {
-        let definition: Self = serde_saphyr::from_str(text)?;
-        definition.check()?;
-        Ok(definition)
+    /// Reads a definition and looks at all that its shape alone does not tell.
+    pub fn parse(text: &str) -> Result<Self, Faults> {
+        let definition = Self::read(text)?;
+        let found = check::faults(&definition);
+        if found.is_empty() {
+            return Ok(definition);
+        }
+        // Read once more for the places alone, which a sound definition never needs.
+        let outline: Option<Outline> = serde_saphyr::from_str_with_options(text, yaml!()).ok();
+        let mut faults: Vec<Fault> = found.into_iter().map(|(at, why)| Fault::of_field(text, outline.as_ref(), &at, why)).collect();
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        faults.dedup();
+        Err(Faults(faults))
     }
 
-    /// What the shape alone does not tell.
-    fn check(&self) -> Result<(), DefinitionError> {
-        let refuse = |field: String, why: String| DefinitionError::Field { field, why };
-        for (name, port) in &self.ports {
-            let default = port_default(&port.default).map_err(|error| refuse(format!("ports.{name}.default"), error.to_string()))?;
-            if let PortDefault::Beside { port, .. } = &default
-                && !self.ports.contains_key(port)
-            {
-                return Err(refuse(format!("ports.{name}.default"), format!("there is no port `{port}`")));
-            }
-        }
-        let inputs = self
-            .actions
-            .iter()
-            .flat_map(|(action, spec)| spec.inputs.iter().map(move |(name, input)| (format!("actions.{action}.inputs.{name}"), input)));
-        let variables = self.variables.iter().map(|(name, input)| (format!("variables.{name}"), input));
-        for (field, input) in variables.chain(inputs) {
-            if let Some(pattern) = &input.pattern {
-                whole(pattern).map_err(|error| refuse(format!("{field}.pattern"), error.to_string()))?;
-            }
-        }
-        if let Some(pattern) = &self.ready.log {
-            regex::Regex::new(pattern).map_err(|error| refuse("ready.log".to_owned(), error.to_string()))?;
-        }
-        if let Some(query) = &self.query
-            && !self.ports.contains_key(&query.port)
-        {
-            return Err(refuse("query.port".to_owned(), format!("there is no port `{}`", query.port)));
-        }
-        self.stop_ladder().map(drop)
+    /// Reads one that is known to be sound, such as those in the binary, which a test looks at.
+    pub(super) fn read(text: &str) -> Result<Self, Faults> {
+        serde_saphyr::from_str_with_options(text, yaml!()).map_err(|error| Faults(vec![Fault::of_parser(text, &error)]))
     }
 
-    pub fn stop_ladder(&self) -> Result<Vec<StopRung>, DefinitionError> {
-        let rung = |(at, rung): (usize, &Rung)| {
-            let refuse = |why: &str| DefinitionError::Field { field: format!("stop[{at}]"), why: why.to_owned() };
-            let step = match (&rung.console, &rung.signal) {
-                (Some(line), None) => StopStep::Console(line.clone()),
-                (None, Some(signal)) if SIGNALS.contains(&signal.as_str()) => StopStep::Signal(signal.clone()),
-                (None, Some(_)) => return Err(refuse("a signal is TERM, INT, QUIT, HUP, USR1, USR2 or KILL")),
-                (Some(_), Some(_)) | (None, None) => return Err(refuse("a rung is either a `console` line or a `signal`")),
-            };
-            Ok(StopRung { step, wait_seconds: u32::try_from(rung.wait.as_secs()).unwrap_or(u32::MAX) })
+    /// The stop plan; empty where the definition has none.
+    #[must_use]
+    pub fn stop_ladder(&self) -> Vec<StopRung> {
+        let rung = |rung: &Rung| {
+            let step = rung.step().ok()?;
+            Some(StopRung { step, wait_seconds: whole_seconds(rung.wait) })
         };
-        self.stop.iter().enumerate().map(rung).collect()
+        self.stop.iter().filter_map(rung).collect()
+    }
+
+    #[must_use]
+    pub fn action_specs(&self) -> BTreeMap<String, ActionSpec> {
+        let spec = |action: &Action| ActionSpec {
+            label: action.label.clone(),
+            console: action.console.clone(),
+            inputs: action.inputs.clone(),
+            answer: action.answer.clone(),
+            disabled: action.disabled,
+        };
+        self.actions.iter().map(|(name, action)| (name.clone(), spec(action))).collect()
     }
 
     #[must_use]
@@ -220,8 +293,12 @@ impl Definition {
             tags: self.tags.clone(),
             variables: self.variables.clone(),
             ports: self.ports.iter().map(port).collect(),
-            actions: self.actions.clone(),
+            actions: self.action_specs(),
             console: self.console.input,
+            short: self.short.clone(),
+            platform: self.platform,
+            steam_login: self.steam.as_ref().map(|steam| steam.login),
+            query: self.query.as_ref().map(|query| query.protocol.clone()),
             proven: self.proven.clone(),
             memory_bytes: self.resources.memory,
             disk_bytes: self.resources.disk,
@@ -234,92 +311,18 @@ impl Definition {
     }
 }
 
-fn proven<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proven>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Said {
-        Run(Proven),
-        Word(String),
-    }
-    match Said::deserialize(deserializer)? {
-        Said::Run(proven) => Ok(Some(proven)),
-        Said::Word(word) if word == "untested" => Ok(None),
-        Said::Word(word) => Err(de::Error::custom(format!("`{word}` is neither `untested` nor a build, a date and how it was proven"))),
-    }
-}
-
-fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    struct Either;
-    impl de::Visitor<'_> for Either {
-        type Value = String;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a port's number, or an expression such as \"{{ports.game}} + 1\"")
-        }
-
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
-            Ok(number.to_string())
-        }
-
-        fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
-            Ok(number.to_string())
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-            Ok(text.to_owned())
+impl Rung {
+    pub(super) fn step(&self) -> Result<StopStep, &'static str> {
+        match (&self.console, &self.signal, &self.action) {
+            (Some(line), None, None) => Ok(StopStep::Console(line.clone())),
+            (None, Some(signal), None) if SIGNALS.contains(&signal.as_str()) => Ok(StopStep::Signal(signal.clone())),
+            (None, Some(_), None) => Err("a signal is TERM, INT, QUIT, HUP, USR1, USR2 or KILL"),
+            (None, None, Some(action)) => Ok(StopStep::Action(action.clone())),
+            _ => Err("a rung is one of a `console` line, a `signal` and an `action`"),
         }
     }
-    deserializer.deserialize_any(Either)
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = number_or_text(deserializer)?;
-    parse_duration(&text).map_err(de::Error::custom)
-}
-
-fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
-}
-
-/// Reads `90s`, `2m`, `1h`, `500ms`, or seconds without a unit.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let refuse = || format!("`{text}` is not a time such as `90s`, `2m` or `1h`");
-    let number: u64 = number.parse().map_err(|_| refuse())?;
-    let seconds = |each: u64| number.checked_mul(each).map(Duration::from_secs).ok_or_else(refuse);
-    match unit.trim() {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" => seconds(1),
-        "m" | "min" => seconds(60),
-        "h" => seconds(3600),
-        "d" => seconds(86_400),
-        _ => Err(refuse()),
-    }
-}
-
-fn optional_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let text = number_or_text(deserializer)?;
-    parse_size(&text).map(Some).map_err(de::Error::custom)
-}
-
-/// Reads `512MiB`, `4GiB`, `1500MB`, or bytes without a unit.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let refuse = || format!("`{text}` is not a size such as `512MiB` or `4GiB`");
-    let number: u64 = number.parse().map_err(|_| refuse())?;
-    let factor = match unit.trim() {
-        "" | "B" => 1,
-        "kB" => 1000,
-        "KiB" => 1 << 10,
-        "MB" => 1_000_000,
-        "MiB" => 1 << 20,
-        "GB" => 1_000_000_000,
-        "GiB" => 1 << 30,
-        _ => return Err(refuse()),
-    };
-    number.checked_mul(factor).ok_or_else(refuse)
+pub(super) fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -82,7 +82,8 @@ fn attention(app: &App, workers: &[WorkerRow], servers: &[ServerSight]) -> Vec<S
         sentence(&servers_in(Phase::Failed), "has failed and is not tried again", "have failed and are not tried again"),
         sentence(&servers_in(Phase::StopStuck), "can not be stopped", "can not be stopped"),
     ];
-    sentences.into_iter().flatten().collect()
+    let games = app.games.left_out().iter().take(NAMED).map(|why| format!("a game's definition is left out: {}", crate::run::chain(why)));
+    sentences.into_iter().flatten().chain(games).collect()
 }
 
 fn sentence(names: &[&str], one: &str, many: &str) -> Option<String> {

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
 use crate::db::server::{Server, Wish, revision_bump, server_change};
 use crate::db::violated;
-use crate::games::{Place, resolve_run};
+use crate::games::{Place, ensure_console_secret, resolve_run};
 use crate::http::auth::{Caller, Permission};
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Json, Path};
@@ -128,6 +128,7 @@ fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiErr
     }
     let name = name.unwrap_or_else(|| server.name.clone());
     let definition = app.games.find(&server.game_id);
+    ensure_console_secret(definition, &mut request.variables);
     let place = Place { id: server.id, name: &name, ip: &server.worker_address };
     let run = resolve_run(definition, &request, place, server.run.ports.clone())?;
     Ok(Wish {

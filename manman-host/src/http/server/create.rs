@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use manman_common::link::Call;
-use manman_common::spec::{PortSpec, Protocol};
+use manman_common::spec::{Platform, PortSpec, Protocol};
 use manman_common::wire::{CreateServer, ServerView};
 use manman_common::{DesiredState, Kind, Name, Problem, ServerId, WorkerId, WorkerStatus};
 use sqlx::PgConnection;
@@ -22,7 +22,7 @@ use crate::db::violated;
 use crate::db::worker::{Admission, WorkerRow, worker_all, worker_find};
 use crate::domain::placement::{Candidate, Need, Unfit, fitness, place};
 use crate::domain::ports::{DEFAULT_RANGE, PortError, PortWish, Socket, Want, allocate};
-use crate::games::{Definition, Place, port_wishes, resolve_run};
+use crate::games::{Definition, Place, ensure_console_secret, port_wishes, resolve_run};
 use crate::http::auth::{Caller, Permission};
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::HashedJson;
@@ -101,6 +101,7 @@ impl Plan {
             return Err(Problem::invalid("desired", "a server is made `running` or `stopped`").into());
         }
         let definition = app.games.find(&request.game_id).cloned();
+        ensure_console_secret(definition.as_ref(), &mut request.variables);
         let wishes = port_wishes(definition.as_ref(), &request)?;
         let wanted_worker = request.worker_id.take();
         let name = request.name.take().ok_or_else(|| name_stem(definition.as_ref(), &request));
@@ -112,6 +113,7 @@ impl Plan {
 
         let need = Need {
             method: request.game_id.method(),
+            proton: definition.as_ref().is_some_and(|game| game.platform == Platform::WindowsProton),
             memory_bytes: request.limits.memory_bytes.or(definition.as_ref().and_then(|game| game.resources.memory)).unwrap_or(0),
         };
         let workers = worker_all(conn).await?;
@@ -290,11 +292,12 @@ fn unfit_problem(name: &Name, why: &Unfit) -> Problem {
         Unfit::Frozen => format!("manman worker unfreeze {name}"),
         Unfit::Shutdown | Unfit::Unknown => "start the worker on that machine again, or choose another".to_owned(),
         Unfit::Driver { problem, .. } => problem.clone().unwrap_or_else(|| "choose another worker".to_owned()),
+        Unfit::Proton => "Steam has only a Windows build of this game, which Proton runs on Linux".to_owned(),
         Unfit::Memory => "choose another worker, or a smaller `limits.memory_bytes`".to_owned(),
     };
     let kind = match why {
         Unfit::Pending | Unfit::Frozen | Unfit::Shutdown | Unfit::Unknown => Kind::NotAlive,
-        Unfit::Driver { .. } | Unfit::Memory => Kind::Conflict,
+        Unfit::Driver { .. } | Unfit::Proton | Unfit::Memory => Kind::Conflict,
     };
     Problem::new(kind, format!("worker `{name}` {why}")).field("worker_id").hint(hint)
 }
