@@ -20,7 +20,6 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, DockerMode};
-use crate::console::Console;
 use crate::driver::Driver;
 use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::host_link::{self, LinkState, Registration};
@@ -106,7 +105,8 @@ pub async fn run_with_ready(
     let drivers: Vec<Arc<dyn Driver>> = docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>).collect();
     let (signals, signal_receiver) = crate::reconcile::signals::channel();
     let logs = LogBooks::new(&servers_dir, Retention::default());
-    let supervision = Supervisor::new(logs.clone(), signals.clone());
+    let supervision = Supervisor::new(logs.clone(), signals);
+    let console = supervision.console();
     let parts = Parts { store: store.clone(), drivers: drivers.clone(), supervision, signals: signal_receiver, clock: LoopClock::real() };
     let (reconcile, reconciling) = Reconciler::spawn(parts).await?;
     let reconciling = AbortOnDropHandle::new(reconciling);
@@ -118,7 +118,7 @@ pub async fn run_with_ready(
         api_token,
         store,
         reconcile,
-        console: Console::new(logs.clone(), signals),
+        console,
         logs,
         drivers,
         docker,

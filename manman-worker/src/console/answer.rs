@@ -1,10 +1,13 @@
 //! The lines that follow a command.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use manman_common::LogSeq;
 use manman_common::logs::{LogQuery, LogStream, records};
 use tokio::time::Instant;
+
+use regex::bytes::Regex;
 
 use super::LogLine;
 use crate::logs::{LogBook, LogItem, LogSession};
@@ -26,6 +29,13 @@ const ASKED_MAX: Duration = Duration::from_secs(8);
 const LINES_MAX: usize = 1000;
 
 const CHUNK: usize = 64 * 1024;
+
+/// What followed, and whether the line that was waited for is the last of it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) lines: VecDeque<LogLine>,
+    pub(super) seen: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Window {
@@ -76,4 +86,38 @@ pub(super) async fn collect(book: &LogBook, before: LogSeq, window: Window) -> s
         }
     }
     Ok(lines)
+}
+
+/// The game's own lines after `before`, up to the first that matches; without one all that came
+/// before `deadline`, of which the newest count.
+pub(super) async fn wait_for(book: &LogBook, before: LogSeq, pattern: &Regex, deadline: Instant) -> std::io::Result<Found> {
+    let query = LogQuery { since_seq: Some(before), ..LogQuery::default() };
+    let mut session = LogSession::open(book, &query).map_err(std::io::Error::other)?;
+    let mut found = Found::default();
+    loop {
+        // A busy game is read until the deadline, and then no more.
+        if Instant::now() >= deadline {
+            return Ok(found);
+        }
+        let item = match tokio::time::timeout_at(deadline, session.next(CHUNK)).await {
+            Ok(item) => item?,
+            Err(_) => return Ok(found),
+        };
+        match item {
+            LogItem::Chunk(chunk) => {
+                for record in records(&chunk).filter(|record| record.stream != LogStream::Manager) {
+                    if found.lines.len() == LINES_MAX {
+                        found.lines.pop_front();
+                    }
+                    found.lines.push_back(record.to_line());
+                    if pattern.is_match(record.text) {
+                        found.seen = true;
+                        return Ok(found);
+                    }
+                }
+            }
+            LogItem::Gap(_) => {}
+            LogItem::End(_) => return Ok(found),
+        }
+    }
 }

@@ -1,22 +1,29 @@
-//! Commands to a running game: lines typed into its console, and the lines that it answers with.
+//! Commands to a running game: lines given to its console, and the lines that it answers with.
 
 mod action;
 mod answer;
+mod rcon;
+mod read;
+mod remote;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use manman_common::logs::LogLine;
-use manman_common::message::{Envelope, MessageType, forbidden_character};
 use manman_common::spec::{ConsoleKind, StopStep};
-use manman_common::wire::{ActionCommand, CommandAnswer, CommandRequest, LineCommand, LinesCommand};
-use manman_common::{Kind, Problem, ServerSpec};
+use manman_common::wire::{CommandAnswer, CommandRequest, Done};
+use manman_common::{Kind, LogSeq, Problem, ServerSpec};
 use manman_worker_core::{Instance, InstanceState};
+use tokio::time::Instant;
 
 use crate::driver::{Driver, DriverError, DriverErrorKind};
 use crate::logs::{LogBook, LogBooks};
-use crate::reconcile::signals::{Observed, Signal, SignalSender};
+use crate::reconcile::signals::{Climbed, Observed, Signal, SignalSender};
 use answer::Window;
+use read::{Typed, is_stop, read, read_action};
 
 /// Longest line for a console, in bytes: what a terminal takes in one go.
 pub const LINE_MAX: usize = 4096;
@@ -24,11 +31,21 @@ pub const LINE_MAX: usize = 4096;
 /// Lines in one command.
 pub const LINES_MAX: usize = 64;
 
+/// For a whole command. Whoever asks through the host is answered within ten seconds.
+const COMMAND_WITHIN: Duration = Duration::from_millis(8500);
+
+/// For a line that ends a game: it may say no more.
+const STOP_LINE_WITHIN: Duration = Duration::from_secs(6);
+
+/// What an action on stdin is given where nothing tells its end.
+const ACTION_SETTLES: Duration = Duration::from_secs(1);
+
 /// Sends commands to games; cheap to clone.
 #[derive(Clone)]
 pub struct Console {
     books: LogBooks,
     signals: SignalSender,
+    remotes: rcon::Remotes,
 }
 
 /// A running game, as the reconcile loop last saw it.
@@ -41,148 +58,91 @@ pub struct Target<'a> {
 impl Console {
     #[must_use]
     pub fn new(books: LogBooks, signals: SignalSender) -> Self {
-        Self { books, signals }
+        Self { books, signals, remotes: rcon::Remotes::default() }
     }
 
     /// Types the command and collects the answer. At most once: a line of which nobody knows
     /// whether it arrived is not typed again.
     pub async fn send(&self, target: &Target<'_>, request: &CommandRequest) -> Result<CommandAnswer, Problem> {
         let typed = read(target.spec, request)?;
-        match target.spec.run.console {
-            ConsoleKind::Stdin => {}
-            ConsoleKind::SourceRcon | ConsoleKind::MinecraftRcon | ConsoleKind::Quake3Rcon | ConsoleKind::Telnet | ConsoleKind::WebRcon => {
-                return Err(Problem::new(Kind::Conflict, "this worker can not reach such a console yet"));
+        self.run(target, &typed, COMMAND_WITHIN).await
+    }
+
+    /// Climbs a rung of the stop plan that only a console can: a line over the network, an action.
+    /// An error means that it was not climbed.
+    pub async fn climb(&self, target: &Target<'_>, step: &StopStep, within: Duration) -> Result<Climbed, Problem> {
+        match step {
+            StopStep::Console(line) => {
+                self.run(target, &Typed::stop_line(line), within.min(STOP_LINE_WITHIN)).await?;
+                Ok(Climbed::Told)
             }
-            ConsoleKind::None => return Err(Problem::new(Kind::Conflict, "this game reads no console")),
+            StopStep::Action(name) => {
+                let mut typed = read_action(target.spec, name, &BTreeMap::new())?;
+                if target.spec.run.console == ConsoleKind::Stdin {
+                    typed.window = Some(Window::Exactly(ACTION_SETTLES));
+                }
+                let answer = self.run(target, &typed, within).await?;
+                Ok(if answer.done == Some(Done::Unseen) { Climbed::Unanswered } else { Climbed::Done })
+            }
+            StopStep::Signal(_) => Err(Problem::new(Kind::Internal, "a signal is no line for a console")),
+        }
+    }
+
+    async fn run(&self, target: &Target<'_>, typed: &Typed, within: Duration) -> Result<CommandAnswer, Problem> {
+        if target.spec.run.console == ConsoleKind::None {
+            return Err(Problem::new(Kind::Conflict, "this game reads no console"));
         }
         match &target.instance.state {
             InstanceState::Running { .. } => {}
             InstanceState::Created | InstanceState::Exited(_) => return Err(Problem::new(Kind::NotAlive, "the game does not run")),
         }
-        let book = self.open_book(target).await?;
+        let deadline = Instant::now() + within;
+        let book = self.open_book(target.spec).await?;
         let before = book.last_seq();
+        match rcon::Protocol::of(target.spec.run.console) {
+            Some(protocol) => self.run_remote(target, typed, protocol, &book, before, deadline).await,
+            None => self.run_stdin(target, typed, &book, before, deadline).await,
+        }
+    }
+
+    async fn run_stdin(
+        &self,
+        target: &Target<'_>,
+        typed: &Typed,
+        book: &LogBook,
+        before: LogSeq,
+        deadline: Instant,
+    ) -> Result<CommandAnswer, Problem> {
         for line in &typed.lines {
             if is_stop(target.spec, line) {
-                let typed_stop = Signal { server: target.spec.id, instance: target.instance.id, observed: Observed::TypedStop };
-                // A loop that is gone counts nothing any more.
-                let _ = self.signals.send(typed_stop).await;
+                self.tell_stop(target).await;
             }
             target.driver.write_line(target.instance, line).await.map_err(|error| console_problem(&error))?;
         }
-        let answer = match typed.window {
-            Some(window) => answer::collect(&book, before, window).await.map_err(|error| log_problem(target.spec, &error))?,
-            None => Vec::new(),
-        };
-        Ok(CommandAnswer { sent: typed.shown, answer })
+        let failed = |error: std::io::Error| log_problem(target.spec, &error);
+        let mut told = CommandAnswer { sent: typed.shown.clone(), ..CommandAnswer::default() };
+        if let Some(pattern) = &typed.answer {
+            let found = answer::wait_for(book, before, pattern, deadline).await.map_err(failed)?;
+            told.answer = found.lines.into();
+            told.done = Some(if found.seen { Done::Log } else { Done::Unseen });
+        } else if let Some(window) = typed.window {
+            told.answer = answer::collect(book, before, window).await.map_err(failed)?;
+        }
+        Ok(told)
     }
 
-    async fn open_book(&self, target: &Target<'_>) -> Result<LogBook, Problem> {
-        let (books, server) = (self.books.clone(), target.spec.id);
+    /// The end that follows is a person's wish; told before the line is.
+    async fn tell_stop(&self, target: &Target<'_>) {
+        let typed_stop = Signal { server: target.spec.id, instance: target.instance.id, observed: Observed::TypedStop };
+        // A loop that is gone counts nothing any more.
+        let _ = self.signals.send(typed_stop).await;
+    }
+
+    async fn open_book(&self, spec: &ServerSpec) -> Result<LogBook, Problem> {
+        let (books, server) = (self.books.clone(), spec.id);
         let opened = tokio::task::spawn_blocking(move || books.open(server)).await;
-        opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| log_problem(target.spec, &error))
+        opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| log_problem(spec, &error))
     }
-}
-
-/// A command, resolved.
-#[derive(Debug, PartialEq, Eq)]
-struct Typed {
-    lines: Vec<String>,
-    /// The lines without what must not be shown.
-    shown: Vec<String>,
-    /// `None` where no answer is asked for.
-    window: Option<Window>,
-}
-
-fn read(spec: &ServerSpec, request: &CommandRequest) -> Result<Typed, Problem> {
-    match request {
-        CommandRequest::Line(LineCommand { command, answer_ms }) => {
-            check_line("command", command)?;
-            Ok(Typed { lines: vec![command.clone()], shown: vec![command.clone()], window: Window::of(*answer_ms) })
-        }
-        CommandRequest::Lines(LinesCommand { commands, answer_ms }) => {
-            if commands.is_empty() || commands.len() > LINES_MAX {
-                return Err(Problem::invalid("commands", format!("it has {} lines; 1 to {LINES_MAX} are taken at once", commands.len())));
-            }
-            for (index, line) in commands.iter().enumerate() {
-                check_line(&format!("commands[{index}]"), line)?;
-            }
-            Ok(Typed { lines: commands.clone(), shown: commands.clone(), window: Window::of(*answer_ms) })
-        }
-        CommandRequest::Action(ActionCommand { action, inputs }) => {
-            let rendered = action::render(spec, action, inputs)?;
-            check_line("action", &rendered.line)?;
-            Ok(Typed { lines: vec![rendered.line], shown: vec![rendered.shown], window: Window::of(None) })
-        }
-        CommandRequest::Envelope(envelope) => read_envelope(spec, envelope),
-    }
-}
-
-/// `COMMAND` is a raw line, `COMMAND_n` the n-th action in the order of their names.
-fn read_envelope(spec: &ServerSpec, envelope: &Envelope) -> Result<Typed, Problem> {
-    let index = match envelope.kind {
-        MessageType::Command(index) => index,
-        kind @ (MessageType::Health | MessageType::Start | MessageType::Stop | MessageType::Kill) => {
-            return Err(Problem::invalid("type", format!("`{kind}` is no command to the game's console")));
-        }
-    };
-    let Some(action) = usize::from(index).checked_sub(1) else {
-        let body = match &envelope.body {
-            serde_json::Value::String(line) => serde_json::json!({ "command": line }),
-            body => body.clone(),
-        };
-        let request = serde_json::from_value::<LinesOrLine>(body)
-            .map_err(|_| Problem::invalid("body", "a command's body is `{\"command\": …}` or `{\"commands\": […]}`"))?;
-        return read(spec, &request.into());
-    };
-    let Some(name) = spec.run.actions.keys().nth(action) else {
-        return Err(Problem::invalid(
-            "type",
-            format!("this game has {} actions, and `{}` is none of them", spec.run.actions.len(), envelope.kind),
-        ));
-    };
-    let inputs = match envelope.body.get("inputs") {
-        Some(inputs) => serde_json::from_value(inputs.clone()).map_err(|_| Problem::invalid("body.inputs", "inputs are an object"))?,
-        None => std::collections::BTreeMap::new(),
-    };
-    read(spec, &CommandRequest::Action(ActionCommand { action: name.clone(), inputs }))
-}
-
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum LinesOrLine {
-    Line(LineCommand),
-    Lines(LinesCommand),
-}
-
-impl From<LinesOrLine> for CommandRequest {
-    fn from(request: LinesOrLine) -> Self {
-        match request {
-            LinesOrLine::Line(line) => Self::Line(line),
-            LinesOrLine::Lines(lines) => Self::Lines(lines),
-        }
-    }
-}
-
-fn check_line(field: &str, line: &str) -> Result<(), Problem> {
-    if line.trim().is_empty() {
-        return Err(Problem::invalid(field, "the line is empty"));
-    }
-    if line.len() > LINE_MAX {
-        return Err(Problem::invalid(field, format!("the line has {} bytes; a console takes {LINE_MAX}", line.len())));
-    }
-    match forbidden_character(line) {
-        Some(character) => Err(Problem::invalid(field, format!("the line has the control character U+{:04X}", u32::from(character)))
-            .hint("send several lines as `commands`")),
-        None => Ok(()),
-    }
-}
-
-/// Whether a person typed what the stop plan types.
-fn is_stop(spec: &ServerSpec, line: &str) -> bool {
-    spec.run.stop.iter().any(|rung| match &rung.step {
-        StopStep::Console(stop) => stop.trim() == line.trim(),
-        StopStep::Signal(_) | StopStep::Action(_) => false,
-    })
 }
 
 fn console_problem(error: &DriverError) -> Problem {

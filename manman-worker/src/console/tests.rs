@@ -237,3 +237,109 @@ async fn an_action_is_typed_and_checked() {
     assert_eq!(secret.sent, ["login ***"]);
     assert_eq!(line_text(&rig.echo.typed), "login {{inputs.word}}", "a value is no template");
 }
+
+/// A game whose console is a Source server's, of the peers that the protocol is tested with.
+fn remote_spec(port: u16) -> ServerSpec {
+    let mut spec = spec();
+    spec.run.console = ConsoleKind::SourceRcon;
+    spec.run.console_access = Some(manman_common::spec::ConsoleAccess { port, secret: Some(rcon::tests::peers::SECRET.to_owned()) });
+    let action = |console: &str, answer: Option<&str>| ActionSpec {
+        label: String::new(),
+        console: console.to_owned(),
+        inputs: Default::default(),
+        answer: answer.map(str::to_owned),
+        disabled: false,
+    };
+    spec.run.actions = [
+        ("save".to_owned(), action("save", Some("^World saved$"))),
+        ("logged".to_owned(), action("echo begun", Some("^it is in the log$"))),
+        ("never".to_owned(), action("echo begun", Some("^this does not come$"))),
+    ]
+    .into();
+    spec
+}
+
+#[tokio::test]
+async fn a_remote_console_answers_with_its_reply_and_the_log_keeps_it() {
+    let port = rcon::tests::peers::source(rcon::tests::peers::Manners::default()).await;
+    let spec = remote_spec(port);
+    let mut rig = Rig::new(&spec);
+    let answer = rig.send(&spec, json!({"commands": ["echo one", "many 2"], "answer_ms": 0})).await.expect("an answer");
+    let texts: Vec<_> = answer.answer.iter().map(|line| (line.stream, line.text.as_str())).collect();
+    let m = LogStream::Manager;
+    assert_eq!(texts, [(m, "one"), (m, "line 0 of 2"), (m, "line 1 of 2")]);
+    let kept = rig.console.books.open(spec.id).expect("a log");
+    let query = manman_common::logs::LogQuery { follow: Some(false), ..Default::default() };
+    let mut session = crate::logs::LogSession::open(&kept, &query).expect("a session");
+    let crate::logs::LogItem::Chunk(chunk) = session.next(4096).await.expect("it reads") else { panic!("no chunk") };
+    let kept: Vec<_> = manman_common::logs::records(&chunk).map(|record| record.text_lossy().into_owned()).collect();
+    assert_eq!(kept, ["> echo one", "one", "> many 2", "line 0 of 2", "line 1 of 2"]);
+    assert!(rig.signals.try_recv().is_err());
+
+    // The stop command is a wish, and a game that ends has no more to say.
+    let answer = rig.send(&spec, json!({"command": "quit"})).await.expect("it is told");
+    assert_eq!((answer.sent.len(), answer.answer.len()), (1, 0));
+    assert_eq!(rig.signals.try_recv().map(|signal| signal.observed), Ok(Observed::TypedStop));
+    assert_eq!(rig.echo.typed.lock().expect("no panic").len(), 0, "nothing of it went to stdin");
+
+    let mut wrong = spec.clone();
+    wrong.run.console_access =
+        Some(manman_common::spec::ConsoleAccess { port: rcon::tests::peers::nobody(), secret: Some("s3cret".to_owned()) });
+    let problem = rig.send(&wrong, json!({"command": "quit"})).await.expect_err("nobody is there");
+    assert!(problem.status == 503 && !format!("{problem:?} {wrong:?}").contains("s3cret"), "{problem:?}");
+    assert!(rig.signals.try_recv().is_err(), "what was never told is no stop");
+    wrong.run.console_access = None;
+    assert_eq!(rig.send(&wrong, json!({"command": "x"})).await.expect_err("no port").status, 409);
+}
+
+#[tokio::test]
+async fn an_action_is_done_when_its_answer_is_seen() {
+    use crate::reconcile::signals::Climbed;
+    let port = rcon::tests::peers::source(rcon::tests::peers::Manners { mirrors: false, ..Default::default() }).await;
+    let spec = remote_spec(port);
+    let rig = Rig::new(&spec);
+    let answer = rig.send(&spec, json!({"action": "save"})).await.expect("an answer");
+    assert_eq!((answer.done, answer.answer.len()), (Some(Done::Reply), 2));
+
+    let book = rig.echo.book.clone();
+    tokio::spawn(async move {
+        let line = |text: &str| OutputLine {
+            stream: LogStream::Stdout,
+            time: "2026-11-20T12:00:00Z".to_owned(),
+            text: Bytes::from(text.to_owned()),
+        };
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        book.append(&[line("chatter"), line("it is in the log"), line("more")]).expect("it is written");
+    });
+    let answer = rig.send(&spec, json!({"action": "logged"})).await.expect("an answer");
+    let texts: Vec<_> = answer.answer.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!((answer.done, texts), (Some(Done::Log), vec!["begun", "it is in the log"]));
+
+    let instance = Instance {
+        server: spec.id,
+        id: clock::new_instance_id(),
+        reference: InstanceRef::Container(String::new()),
+        state: InstanceState::Running { since: Timestamp::EPOCH },
+        generation: spec.generation,
+        restart_seq: 0,
+        run_hash: 0,
+    };
+    let target = Target { spec: &spec, instance: &instance, driver: &rig.echo };
+    let climb = async |step: StopStep, seconds| rig.console.climb(&target, &step, Duration::from_secs(seconds)).await;
+    assert_eq!(climb(StopStep::Action("never".to_owned()), 1).await, Ok(Climbed::Unanswered));
+    assert_eq!(climb(StopStep::Action("save".to_owned()), 5).await, Ok(Climbed::Done));
+    assert_eq!(climb(StopStep::Console("quit".to_owned()), 5).await, Ok(Climbed::Told));
+    assert!(climb(StopStep::Action("dance".to_owned()), 5).await.is_err());
+}
+
+#[tokio::test]
+async fn an_action_on_stdin_waits_for_the_log() {
+    let mut spec = remote_spec(1);
+    spec.run.console = ConsoleKind::Stdin;
+    if let Some(action) = spec.run.actions.get_mut("save") {
+        action.answer = Some("^done$".to_owned());
+    }
+    let rig = Rig::new(&spec);
+    let answer = rig.send(&spec, json!({"action": "save"})).await.expect("an answer");
+    assert_eq!((answer.done, answer.answer.len()), (Some(Done::Log), 2));
+}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use manman_common::logs::{LINE_MAX, LogRecord, LogStream};
+use manman_common::logs::{LINE_MAX, LogLine, LogRecord, LogStream};
 use manman_common::{InstanceId, LogSeq};
 use tokio::sync::watch;
 
@@ -136,6 +136,22 @@ impl LogBook {
                 *next += 1;
             }
         })
+    }
+
+    /// Writes lines of the manager's, such as the reply of a console over the network, one after the
+    /// other with nothing in between, and answers them with their numbers. Blocks on the disk.
+    pub fn note_lines(&self, lines: &[String]) -> io::Result<Vec<LogLine>> {
+        let time = clock::now().to_chrono().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
+        let mut noted = Vec::with_capacity(lines.len());
+        self.write(|next, out| {
+            for text in lines.iter().flat_map(|line| parts(line.as_bytes())) {
+                let record = LogRecord { seq: LogSeq::new(*next), time: &time, stream: LogStream::Manager, text };
+                record.write_to(out);
+                noted.push(record.to_line());
+                *next += 1;
+            }
+        })?;
+        Ok(noted)
     }
 
     /// Says that an instance begins, unless that has been said, and how far its output has been

@@ -11,15 +11,19 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use manman_common::{InstanceId, ServerId};
-use manman_worker_core::InstanceState;
+use manman_common::spec::StopStep;
+use manman_common::{InstanceId, Problem, ServerId, ServerSpec};
+use manman_worker_core::{Instance, InstanceState};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
+use crate::console::{Console, Target};
+use crate::driver::Driver;
 use crate::logs::LogBooks;
-use crate::reconcile::signals::{SignalSender, Supervision, Watched};
+use crate::reconcile::signals::{Climbed, SignalSender, Supervision, Watched};
 
 /// Words of the manager's that may wait for a slow disk.
 const NOTES_MAX: usize = 1024;
@@ -28,6 +32,7 @@ const NOTES_MAX: usize = 1024;
 pub struct Supervisor {
     books: LogBooks,
     signals: SignalSender,
+    console: Console,
     notes: mpsc::Sender<Note>,
     inner: Arc<Mutex<Inner>>,
 }
@@ -59,7 +64,14 @@ impl Supervisor {
         let inner = Arc::<Mutex<Inner>>::default();
         // Ends when the supervisor has gone.
         tokio::spawn(write_notes(books.clone(), Arc::clone(&inner), waiting));
-        Arc::new(Self { books, signals, notes, inner })
+        let console = Console::new(books.clone(), signals.clone());
+        Arc::new(Self { books, signals, console, notes, inner })
+    }
+
+    /// The way into the games' consoles, which stop plans and people share.
+    #[must_use]
+    pub fn console(&self) -> Console {
+        self.console.clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -114,6 +126,10 @@ impl Supervision for Supervisor {
         if self.notes.try_send(Note { server, text }).is_err() {
             tracing::warn!(server.id = %server, "a word for a server's log is lost: too many wait for the disk");
         }
+    }
+
+    async fn climb(&self, spec: &ServerSpec, instance: &Instance, driver: &dyn Driver, step: &StopStep, within: Duration) -> Result<Climbed, Problem> {
+        self.console.climb(&Target { spec, instance, driver }, step, within).await
     }
 
     async fn purge(&self, server: ServerId) -> std::io::Result<()> {

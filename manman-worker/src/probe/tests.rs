@@ -142,6 +142,56 @@ async fn openarena_tells_its_map_and_players_and_when_it_no_longer_answers() {
 }
 
 #[tokio::test]
+async fn openarena_answers_over_rcon_and_quits_by_it() {
+    let rig = Arc::new(Rig::new());
+    let free = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    let mut spec = spec();
+    spec.run.game_id = "docker:manman/openarena".parse().expect("a game");
+    spec.run.env = BTreeMap::new();
+    spec.run.argv =
+        format!("+set dedicated 1 +set net_port {port} +set rconPassword hunter2 +map oa_dm1").split(' ').map(str::to_owned).collect();
+    spec.run.ports = vec![PortSpec { name: "game".to_owned(), protocol: Protocol::Udp, port, container_port: None }];
+    spec.run.query = Some(QuerySpec { protocol: "quake3".to_owned(), port });
+    spec.run.ready.query = true;
+    spec.run.console = manman_common::spec::ConsoleKind::Quake3Rcon;
+    spec.run.console_access = Some(manman_common::spec::ConsoleAccess { port, secret: Some("hunter2".to_owned()) });
+    spec.run.stop = vec![StopRung { step: StopStep::Console("quit".to_owned()), wait_seconds: 20 }];
+    let instance = rig.start(&spec).await;
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    watch.wait_for("Ready", is_ready).await;
+    let target = Target { spec: &spec, instance: &instance, driver: &*rig.driver };
+    let send = async |line: &str| {
+        let request = serde_json::from_value(serde_json::json!({"command": line})).expect("a request");
+        watch.console.send(&target, &request).await
+    };
+    let answer = send("status").await.expect("an answer");
+    assert!(answer.answer.iter().any(|line| line.text.contains("map: oa_dm1")), "{answer:?}");
+    // More than one datagram.
+    let answer = send("cvarlist").await.expect("an answer");
+    let texts: Vec<_> = answer.answer.iter().map(|line| line.text.as_str()).collect();
+    assert!(texts.len() > 200 && texts.last().is_some_and(|last| last.contains("cvar indexes")), "{texts:?}");
+    assert!(!texts.iter().any(|text| text.contains("hunter2")), "the list of variables has the password in it");
+    let answer = send("echo a \"b c\" ;status").await.expect("an answer");
+    assert!(!answer.answer.iter().any(|line| line.text.contains("map:")), "{answer:?}");
+    let mut wrong = spec.clone();
+    wrong.run.console_access = Some(manman_common::spec::ConsoleAccess { port, secret: Some("wrong".to_owned()) });
+    let mut other = instance.clone();
+    other.id = clock::new_instance_id();
+    let target = Target { spec: &wrong, instance: &other, driver: &*rig.driver };
+    let request = serde_json::from_value(serde_json::json!({"command": "status"})).expect("a request");
+    let problem = watch.console.send(&target, &request).await.expect_err("it is refused");
+    assert!(problem.status == 409 && problem.detail.contains("password"), "{problem:?}");
+    let climbed =
+        watch.supervisor.climb(&spec, &instance, &*rig.driver, &StopStep::Console("quit".to_owned()), Duration::from_secs(20)).await;
+    assert_eq!(climbed, Ok(crate::reconcile::signals::Climbed::Told));
+    let exit = rig.driver.stop(&instance, &[], StopMode::Graceful, no_rungs()).await.expect("it stops");
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+}
+
+#[tokio::test]
 async fn without_a_rule_the_ports_decide() {
     let rig = Arc::new(Rig::new());
     let mut spec = spec();

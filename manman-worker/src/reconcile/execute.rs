@@ -10,8 +10,8 @@ use manman_common::{ServerId, ServerSpec};
 use manman_worker_core::{Failing, FailureKind, Instance, Outcome, Step};
 use tokio::sync::mpsc;
 
-use super::ports;
 use super::signals::Supervision;
+use super::{ladder, ports};
 use crate::driver::{Driver, DriverError, DriverErrorKind, ProgressSink, RungSink};
 
 /// A game of 100 GB on a line of 50 Mbit/s takes five hours; drivers end an idle download much sooner.
@@ -29,6 +29,8 @@ const PURGE_WITHIN: Duration = Duration::from_secs(600);
 pub(super) enum Aside {
     Progress(ServerId, Progress),
     Rung(ServerId, StopRung),
+    /// A rung that was left before its time, and why.
+    RungOver(ServerId, StopRung, String),
 }
 
 /// Everything that a step needs, owned, so that its task borrows nothing of the loop's.
@@ -114,7 +116,12 @@ async fn perform(job: Job, condition: &str) -> Result<Outcome, Failing> {
         }
         Step::Stop { mode, .. } => {
             let instance = job.instance.as_ref().ok_or_else(gone)?;
-            let exit = driver.stop(instance, &ladder(&job.spec), *mode, rung_sink(&job)).await.map_err(failed)?;
+            let (ours, rest) = ladder::parted(&job.spec, ladder(&job.spec));
+            match mode {
+                StopMode::Graceful => ladder::climb(&job, &**driver, instance, &ours).await,
+                StopMode::Kill => {}
+            }
+            let exit = driver.stop(instance, &rest, *mode, rung_sink(&job)).await.map_err(failed)?;
             Ok(Outcome::Ended(exit))
         }
         Step::Remove { server, instance } => {

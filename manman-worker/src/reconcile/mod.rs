@@ -10,6 +10,7 @@ pub mod signals;
 mod clock;
 mod execute;
 mod handle;
+mod ladder;
 mod observe;
 mod ports;
 mod publish;

@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use manman_common::spec::StopStep;
 use manman_common::status::{Players, Usage};
-use manman_common::{InstanceId, ServerId, ServerSpec};
+use manman_common::{InstanceId, Kind, Problem, ServerId, ServerSpec};
 use manman_worker_core::Instance;
 use tokio::sync::mpsc;
 
@@ -81,6 +83,17 @@ pub struct Watched {
     pub was_ready: bool,
 }
 
+/// What came of a rung of the stop plan that a console climbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Climbed {
+    /// The line is with the game; its end is to be waited for.
+    Told,
+    /// The action has come to its end.
+    Done,
+    /// The action's answer has not come in the time it had.
+    Unanswered,
+}
+
 #[async_trait]
 pub trait Supervision: Send + Sync + 'static {
     /// This instance is on the machine. Called at every pass of the loop for every instance that
@@ -98,6 +111,20 @@ pub trait Supervision: Send + Sync + 'static {
 
     /// A word of the manager's for the server's log: `started`, `SIGTERM sent`, `exited with code 1`.
     fn note(&self, server: ServerId, text: String);
+
+    /// Climbs a rung of the stop plan that only a console can; within `within` at the latest it is
+    /// done. An error means that it was not climbed, and there is nothing to wait for.
+    async fn climb(
+        &self,
+        spec: &ServerSpec,
+        instance: &Instance,
+        driver: &dyn Driver,
+        step: &StopStep,
+        within: Duration,
+    ) -> Result<Climbed, Problem> {
+        let _ = (spec, instance, driver, step, within);
+        Err(Problem::new(Kind::Unavailable, "nobody here speaks with consoles"))
+    }
 
     /// Deletes the server's log; its data is the driver's to delete. A log that is not there is a
     /// success.

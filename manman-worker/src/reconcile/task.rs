@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use manman_common::spec::StopStep;
 use manman_common::{InstallMethod, InstanceId, Revision, ServerId, Timestamp};
 use manman_worker_core::{Happening, Mode, Observation, Outcome, Record, Sign, Step, StepKind, finish, signal};
 use tokio::sync::mpsc;
@@ -262,11 +263,21 @@ impl Reconciler {
                 self.publisher.progress(server, Some(progress));
                 self.publisher.publish([server]);
             }
+            Aside::RungOver(server, rung, why) => {
+                let what = match &rung.step {
+                    StopStep::Console(line) => format!("`{line}`"),
+                    StopStep::Action(name) => format!("the action `{name}`"),
+                    StopStep::Signal(name) => format!("SIG{name}"),
+                };
+                let message = format!("is not waited for after {what}: {why}");
+                let happening = Happening::new("server.rung_over", message, serde_json::json!({ "rung": rung, "reason": why }));
+                self.tell(server, vec![happening], self.clock.now());
+            }
             Aside::Rung(server, rung) => {
                 let message = match &rung.step {
-                    manman_common::spec::StopStep::Console(line) => format!("is told `{line}`, and given {} s", rung.wait_seconds),
-                    manman_common::spec::StopStep::Action(name) => format!("runs the action `{name}`, and is given {} s", rung.wait_seconds),
-                    manman_common::spec::StopStep::Signal(name) => format!("is sent SIG{name}, and given {} s", rung.wait_seconds),
+                    StopStep::Console(line) => format!("is told `{line}`, and given {} s", rung.wait_seconds),
+                    StopStep::Action(name) => format!("runs the action `{name}`, and is given {} s", rung.wait_seconds),
+                    StopStep::Signal(name) => format!("is sent SIG{name}, and given {} s", rung.wait_seconds),
                 };
                 let happening = Happening::new("server.rung", message, serde_json::json!({ "rung": rung }));
                 self.tell(server, vec![happening], self.clock.now());
