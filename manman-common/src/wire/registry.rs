@@ -34,6 +34,12 @@ impl ServiceName {
     }
 }
 
+impl std::borrow::Borrow<str> for ServiceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for ServiceName {
     type Err = ServiceNameError;
 
