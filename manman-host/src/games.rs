@@ -128,6 +128,12 @@ impl Catalogue {
         self.games.get(&plain)
     }
 
+    /// The definition of this short name.
+    #[must_use]
+    pub fn find_short(&self, short: &str) -> Option<&Definition> {
+        self.games.values().find(|game| !game.short.is_empty() && game.short.eq_ignore_ascii_case(short))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Definition> {
         self.games.values()
     }

@@ -81,7 +81,7 @@ impl TestHost {
     pub(crate) async fn with(config: Config) -> Self {
         let (db, database) = fresh_database().await;
         let games = Catalogue::load(&config.game_folders());
-        assert!(games.left_out().is_empty(), "{:?}", games.left_out());
+        assert!(games.left_out().is_empty() || !config.games.is_empty(), "{:?}", games.left_out());
         let now = clock::now();
         let mut conn = db.acquire().await.expect("a connection");
         let host_id = db::host::host_ensure(&mut conn, clock::new_uuid(), now).await.expect("a host id");

@@ -1,21 +1,32 @@
+use std::path::PathBuf;
+
 use clap::Subcommand;
+use manman_common::InstallMethod;
 use manman_common::client::Client;
 use manman_common::wire::GameView;
+
+mod validate;
+mod view;
 
 use crate::commands::App;
 use crate::failure::Failure;
 use crate::find::all_pages;
-use crate::parse::show_size;
-use crate::table::{Cell, Sheet, Table};
+use crate::output;
 
 /// The catalogue: games that can be created by name
 #[derive(Debug, Subcommand)]
 pub(crate) enum Game {
     /// List the games of the catalogue
-    #[command(after_help = "Example:\n  manman game list")]
+    #[command(after_help = "Examples:\n  manman game list\n  manman game list survival\n  manman game list --method docker --proven")]
     List {
         /// Only games whose name, id or tags hold this word
         word: Option<String>,
+        /// Only games that are installed so: docker or steamcmd
+        #[arg(long, value_name = "METHOD", value_parser = method)]
+        method: Option<InstallMethod>,
+        /// Only games that somebody has run with exactly this definition
+        #[arg(long)]
+        proven: bool,
     },
     /// Show a game: its settings, ports and actions
     #[command(after_help = "Example:\n  manman game show openarena")]
@@ -23,105 +34,109 @@ pub(crate) enum Game {
         /// A game_id or a name of the catalogue
         game: String,
     },
+    /// Check definitions of games, without a host
+    ///
+    /// Each problem is shown with file, line and column. A folder stands for the definitions in it.
+    #[command(after_help = "Examples:\n  manman game validate mygame.yaml\n  manman game validate ~/.local/share/manman/games --json")]
+    Validate {
+        /// Files, or folders with files that end in .yaml
+        #[arg(required = true, value_name = "FILE")]
+        paths: Vec<PathBuf>,
+    },
+}
+
+fn method(text: &str) -> Result<InstallMethod, String> {
+    match text {
+        "docker" => Ok(InstallMethod::Docker),
+        "steamcmd" | "steam" => Ok(InstallMethod::Steamcmd),
+        _ => Err("it is `docker` or `steamcmd`".to_owned()),
+    }
 }
 
 impl Game {
     pub(crate) async fn run(self, app: &App) -> Result<(), Failure> {
-        let client = app.client()?;
         match self {
-            Self::List { word } => {
-                let mut games = all(&client).await?;
-                if let Some(word) = word {
-                    let word = word.to_lowercase();
-                    let holds = |text: &str| text.to_lowercase().contains(&word);
-                    games.retain(|game| holds(&game.name) || holds(&game.game_id.to_string()) || game.tags.iter().any(|tag| holds(tag)));
+            Self::List { word, method, proven } => {
+                let mut games = all(&app.client()?).await?;
+                let word = word.unwrap_or_default().to_lowercase();
+                games.retain(|game| {
+                    holds(game, &word) && method.is_none_or(|method| game.game_id.method() == method) && (!proven || game.proven.is_some())
+                });
+                games.sort_by_key(|game| game.name.to_lowercase());
+                app.output.list(&games, "no game of the catalogue fits", view::table)?;
+                if !app.output.json && games.len() > 1 {
+                    output::talk(&format!("{} games; `manman game show GAME` tells more of one", games.len()));
                 }
-                app.output.list(&games, "no game of the catalogue fits", table)
+                Ok(())
             }
-            Self::Show { game } => app.output.one(&find(&client, &game).await?, sheet),
+            Self::Show { game } => app.output.one(&find(&app.client()?, &game).await?, view::sheet),
+            Self::Validate { paths } => validate::run(app, &paths),
         }
     }
+}
+
+fn holds(game: &GameView, word: &str) -> bool {
+    let texts = [game.name.as_str(), game.short.as_str()];
+    texts.into_iter().chain(game.tags.iter().map(String::as_str)).any(|text| text.to_lowercase().contains(word))
+        || game.game_id.to_string().to_lowercase().contains(word)
 }
 
 async fn all(client: &Client) -> Result<Vec<GameView>, Failure> {
     all_pages("could not read the catalogue", async |page| client.game_list(&page).await).await
 }
 
-/// A game by its id, by its name (`OpenArena`), or by the last word of its id (`openarena`).
+/// A game by its id, its short name (`valheim`), its name (`Valheim`), or the last word of its image.
 pub(crate) async fn find(client: &Client, given: &str) -> Result<GameView, Failure> {
-    let games = all(client).await?;
-    let fits = |game: &GameView| names(game).iter().any(|name| name.eq_ignore_ascii_case(given));
-    let known = games.iter().map(short_name).collect::<Vec<_>>().join(", ");
-    let mut found: Vec<GameView> = games.into_iter().filter(fits).collect();
-    match found.len() {
-        0 => Err(Failure::new(format!("there is no game `{given}` in the catalogue"))
-            .hint(format!("there are: {known}; any Docker image can be run as `docker:IMAGE`"))),
-        1 => Ok(found.remove(0)),
-        _ => {
-            let ids = found.iter().map(|game| game.game_id.to_string()).collect::<Vec<_>>().join(", ");
-            Err(Failure::new(format!("`{given}` could be several games")).hint(format!("write one of: {ids}")))
+    choose(all(client).await?, given)
+}
+
+fn choose(games: Vec<GameView>, given: &str) -> Result<GameView, Failure> {
+    // What names exactly one game by itself comes before what may name several.
+    for names in [exact_names, loose_names] {
+        let fits = |game: &&GameView| names(game).iter().any(|name| !name.is_empty() && name.eq_ignore_ascii_case(given));
+        let found: Vec<&GameView> = games.iter().filter(fits).collect();
+        match found.as_slice() {
+            [] => {}
+            [game] => return Ok((*game).clone()),
+            several => {
+                let ids = several.iter().map(|game| game.game_id.to_string()).collect::<Vec<_>>().join(", ");
+                return Err(Failure::new(format!("`{given}` could be several games")).hint(format!("write one of: {ids}")));
+            }
         }
     }
+    Err(Failure::new(format!("there is no game `{given}` in the catalogue")).hint(format!(
+        "{}`manman game list` shows all; any Docker image can be run as `docker:IMAGE`",
+        near(&games, given).map(|near| format!("did you mean {near}? ")).unwrap_or_default()
+    )))
 }
 
-fn names(game: &GameView) -> [String; 4] {
-    [game.game_id.to_string(), game.name.clone(), game.name.replace(' ', "-"), short_name(game)]
+/// The most games that a hint names.
+const NAMED: usize = 5;
+
+/// Games that share the word's beginning, or hold it.
+fn near(games: &[GameView], given: &str) -> Option<String> {
+    let given = given.to_lowercase();
+    let stem: String = given.chars().take(3).collect();
+    if stem.chars().count() < 3 {
+        return None;
+    }
+    let holding: Vec<&str> = games.iter().filter(|game| holds(game, &given)).map(view::to_type).collect();
+    let beginning = || games.iter().map(view::to_type).filter(|name| name.starts_with(&stem)).collect();
+    let near = if holding.is_empty() { beginning() } else { holding };
+    (!near.is_empty()).then(|| near.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
 }
 
-/// What is easiest to type: the image's last word, or the game's name.
-fn short_name(game: &GameView) -> String {
-    match &game.game_id {
-        manman_common::GameId::Docker(image) => {
-            let last = image.as_str().rsplit('/').next().unwrap_or_default();
-            last.split([':', '@']).next().unwrap_or_default().to_owned()
-        }
-        manman_common::GameId::Steamcmd(_) => game.name.to_lowercase().replace(' ', "-"),
-    }
+fn exact_names(game: &GameView) -> Vec<String> {
+    vec![game.game_id.to_string(), game.short.clone()]
 }
 
-fn table(games: &[GameView]) -> Table {
-    let mut table = Table::new(&["NAME", "GAME", "MEMORY", "DISK", "TAGS"]);
-    for game in games {
-        table.row(vec![
-            game.name.clone().into(),
-            game.game_id.to_string().into(),
-            game.memory_bytes.map_or_else(|| "-".into(), |bytes| Cell::number(show_size(bytes))),
-            game.disk_bytes.map_or_else(|| "-".into(), |bytes| Cell::number(show_size(bytes))),
-            game.tags.join(", ").into(),
-        ]);
+fn loose_names(game: &GameView) -> Vec<String> {
+    let mut names = vec![game.name.clone(), game.name.replace(' ', "-")];
+    if let manman_common::GameId::Docker(image) = &game.game_id {
+        let last = image.as_str().rsplit('/').next().unwrap_or_default();
+        names.push(last.split([':', '@']).next().unwrap_or_default().to_owned());
     }
-    table
-}
-
-fn sheet(game: &GameView) -> Sheet {
-    let mut sheet = Sheet::new();
-    sheet.line("name", game.name.clone());
-    sheet.line("game", game.game_id.to_string());
-    sheet.maybe("about", game.description.clone());
-    sheet.maybe("memory", game.memory_bytes.map(show_size));
-    sheet.maybe("disk", game.disk_bytes.map(show_size));
-    for port in &game.ports {
-        sheet.line("port", format!("{} {}/{}", port.name, port.default, port.protocol));
-    }
-    for (name, input) in &game.variables {
-        let default = match (&input.default, input.secret) {
-            (Some(default), false) if !default.is_empty() => format!(" (default {default})"),
-            _ if input.required => " (required)".to_owned(),
-            _ => String::new(),
-        };
-        let options = if input.options.is_empty() {
-            String::new()
-        } else {
-            format!(", one of {}", input.options.iter().cloned().collect::<Vec<_>>().join(" "))
-        };
-        sheet.line("setting", format!("{name}: {}{default}{options}", input.label));
-    }
-    for (name, action) in &game.actions {
-        let inputs: String = action.inputs.keys().map(|input| format!(" {input}=…")).collect();
-        sheet.line("action", format!("{name}{inputs}: {}", action.label));
-    }
-    sheet.maybe("proven", game.proven.as_ref().map(|proven| format!("{}, {}: {}", proven.date, proven.build, proven.how)));
-    sheet
+    names
 }
 
 /// For `server create`: a game_id as it is, else a name of the catalogue.
@@ -134,4 +149,51 @@ pub(crate) async fn resolve(client: &Client, given: &str) -> Result<manman_commo
         });
     }
     find(client, given).await.map(|game| game.game_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn game(id: &str, short: &str, name: &str) -> GameView {
+        let view = serde_json::json!({
+            "game_id": id, "short": short, "name": name, "description": null, "tags": ["survival"], "variables": {}, "ports": [],
+            "actions": {}, "console": "none", "proven": null, "memory_bytes": null, "disk_bytes": null,
+        });
+        serde_json::from_value(view).expect("a game")
+    }
+
+    fn games() -> Vec<GameView> {
+        vec![
+            game("steamcmd:896660", "valheim", "Valheim"),
+            game("docker:lloesche/valheim-server", "valheim-docker", "Valheim (Docker)"),
+            game("steamcmd:294420", "seven-days-to-die", "7 Days to Die"),
+            game("docker:a/openarena:1", "arena-one", "OpenArena"),
+            game("docker:b/openarena", "arena-two", "Open Arena"),
+        ]
+    }
+
+    #[test]
+    fn a_game_has_several_names() {
+        for (given, id) in [
+            ("valheim", "steamcmd:896660"),
+            ("Valheim", "steamcmd:896660"),
+            ("valheim-server", "docker:lloesche/valheim-server"),
+            ("7-days-to-die", "steamcmd:294420"),
+            ("steamcmd:294420", "steamcmd:294420"),
+            ("arena-two", "docker:b/openarena"),
+        ] {
+            assert_eq!(choose(games(), given).expect("one").game_id.to_string(), id, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_several_or_none_says_what_there_is() {
+        let several = choose(games(), "openarena").expect_err("two");
+        assert_eq!(several.hint.as_deref(), Some("write one of: docker:a/openarena:1, docker:b/openarena"));
+        let none = choose(games(), "valhiem").expect_err("none");
+        assert!(none.hint.expect("a hint").starts_with("did you mean valheim, valheim-docker? "));
+        assert!(choose(games(), "").is_err());
+        assert!(!choose(games(), "xy").expect_err("none").hint.expect("a hint").contains("did you mean"));
+    }
 }

@@ -57,6 +57,9 @@ pub(crate) struct Up {
     /// The name of this machine's worker [default: the machine's]
     #[arg(long, env = "MANMAN_WORKER_NAME", value_name = "NAME")]
     worker_name: Option<Name>,
+    /// A folder with definitions of games of your own; may be given again [beside `games` in the data directory]
+    #[arg(long, env = "MANMAN_GAMES", value_name = "DIR", value_delimiter = ':')]
+    games: Vec<PathBuf>,
     /// After its own start the host calls no worker stale for so long [default: 90s]
     #[arg(long, env = "MANMAN_SETTLE", value_name = "TIME", value_parser = parse::duration)]
     settle: Option<Duration>,
@@ -140,6 +143,10 @@ impl Up {
         };
         add("--docker", docker.map(str::to_owned));
         add("--worker-name", self.worker_name.as_ref().map(ToString::to_string));
+        for folder in &self.games {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+            add("--games", Some(text(folder.into_os_string())));
+        }
         add("--settle", self.settle.map(|settle| format!("{}ms", settle.as_millis())));
         if self.lan {
             options.push("--lan".to_owned());

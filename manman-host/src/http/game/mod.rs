@@ -11,6 +11,7 @@ use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{Path, Query};
 use crate::app::AppRef;
+use crate::games::Definition;
 
 pub(crate) fn routes() -> OpenApiRouter<AppRef> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
@@ -24,6 +25,8 @@ struct ListQuery {
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
+    /// Only games whose name, id or tags hold it.
+    word: Option<String>,
 }
 
 /// The games that have a definition, in the order of their ids.
@@ -35,7 +38,12 @@ async fn list(State(app): State<AppRef>, _caller: Caller, Query(query): Query<Li
     }
     let after = |text: &String| text.parse::<GameId>().map_err(|_| Problem::invalid("cursor", "it is not the `next` of a page"));
     let after = query.cursor.as_ref().map(after).transpose()?;
-    let mut games = app.games.iter().filter(|game| after.as_ref().is_none_or(|after| game.game > *after));
+    let word = query.word.unwrap_or_default().to_lowercase();
+    let holds = |game: &Definition| {
+        let id = game.game.to_string();
+        [&game.name, &game.short, &id].into_iter().chain(&game.tags).any(|text| text.to_lowercase().contains(&word))
+    };
+    let mut games = app.games.iter().filter(|game| holds(game)).filter(|game| after.as_ref().is_none_or(|after| game.game > *after));
     let items: Vec<GameView> = games.by_ref().take(limit as usize).map(|game| game.view()).collect();
     let next = if games.next().is_some() { items.last().map(|game| game.game_id.to_string()) } else { None };
     Ok(axum::Json(Page { items, next }))
@@ -44,14 +52,20 @@ async fn list(State(app): State<AppRef>, _caller: Caller, Query(query): Query<Li
 /// One game: its variables with their rules, its ports and actions.
 #[utoipa::path(
     get, path = "/game/{*game_id}", tag = "game",
-    params(("game_id" = String, Path, description = "such as `docker:manman/openarena`; slashes may stand as they are")),
+    params(("game_id" = String, Path, description = "such as `docker:manman/openarena` (slashes may stand as they are), or its short name, `openarena`")),
     responses((status = 200, body = GameView), (status = 404, body = Problem))
 )]
 async fn get(State(app): State<AppRef>, _caller: Caller, Path(text): Path<String>) -> ApiResult<axum::Json<GameView>> {
+    if let Some(game) = app.games.find_short(&text) {
+        return Ok(axum::Json(game.view()));
+    }
     let id: GameId = text.parse().map_err(|error: manman_common::game_id::GameIdError| Problem::invalid("game_id", error.to_string()))?;
-    let game = app.games.find(&id).ok_or_else(|| {
-        let names: Vec<String> = app.games.iter().map(|game| game.game.to_string()).collect();
-        Problem::not_found("definition of", &id).hint(format!("there are {}", names.join(", ")))
-    })?;
+    let game = app
+        .games
+        .find(&id)
+        .ok_or_else(|| Problem::not_found("definition of", &id).hint("`GET /game?word=…` lists those that there are"))?;
     Ok(axum::Json(game.view()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ pub(super) fn config(up: &Up, data: &Path) -> Config {
         tls: if up.lan { Tls::Own } else { Tls::Off },
         data: Some(data.to_owned()),
         database,
+        games: up.games.clone(),
         ..Config::default()
     };
     if let Some(settle) = up.settle {
