@@ -1,0 +1,283 @@
+//! The socket at the back: where scripts answer, and where pool processes fetch.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::engine::{Delivery, Engine, OpenError, Policy, Reply, procfs};
+use crate::problem::{Body, Problem, empty, json};
+
+const CONNECTIONS: usize = 8192;
+/// To send a body that has begun.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+const PROGRESS_MAX: usize = 64 << 10;
+const HEADER_PREFIX: &str = "x-urocket-header-";
+
+/// Binds without ever taking a socket on which somebody answers.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, OpenError> {
+    let failed = |source| OpenError::Socket { path: path.to_owned(), source };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+        Ok(meta) if !meta.file_type().is_socket() => return Err(OpenError::NotASocket(path.to_owned())),
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(_) => return Err(OpenError::InUse(path.to_owned())),
+            // A full backlog answers "try again": somebody is there.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::InUse(path.to_owned())),
+            Err(error) => return Err(failed(error)),
+        },
+    }
+    // Under a name of its own until nobody but the owner may connect.
+    let own = path.with_extension(format!("{}", std::process::id()));
+    let _ = std::fs::remove_file(&own);
+    let bound = std::os::unix::net::UnixListener::bind(&own).and_then(|listener| {
+        std::fs::set_permissions(&own, Permissions::from_mode(0o600))?;
+        std::fs::rename(&own, path)?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    });
+    bound.map_err(|error| {
+        let _ = std::fs::remove_file(&own);
+        failed(error)
+    })
+}
+
+pub(crate) async fn serve(engine: Engine, listener: UnixListener) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        // Cancel-safe: accept is.
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, mostly: there will be some again.
+                    tracing::warn!(%error, "a connection at the socket could not be taken");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            },
+            () = engine.inner.closed.cancelled() => return,
+        };
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            connection(engine, stream).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn connection(engine: Engine, stream: UnixStream) {
+    // Who cannot be named is nobody that may answer.
+    let peer = stream.peer_cred().ok();
+    let closed = engine.inner.closed.clone();
+    let service = service_fn(move |request| {
+        let engine = engine.clone();
+        async move { Ok::<_, std::convert::Infallible>(handle(&engine, peer, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // Cancel-safe: the connection is dropped whole.
+    tokio::select! {
+        _ = &mut connection => {}
+        () = closed.cancelled() => {}
+    }
+}
+
+async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>) -> Response<Body> {
+    let policy = engine.policy();
+    let own = rustix::process::geteuid().as_raw();
+    let Some(peer) = peer.filter(|peer| peer.uid() == own || Some(peer.uid()) == policy.reply_uid) else {
+        return Problem::new(StatusCode::FORBIDDEN, "this user may not answer here").response();
+    };
+    let path = request.uri().path();
+    if let Some(rest) = path.strip_prefix("/_/") {
+        return internal(engine, rest);
+    }
+    if path == "/next" || path.starts_with("/next/") {
+        return next(engine, peer, &request).await;
+    }
+    match request.method() {
+        &Method::POST | &Method::PUT => {}
+        _ => {
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "an answer is a POST or a PUT");
+            return problem.header(ALLOW, HeaderValue::from_static("POST, PUT")).response();
+        }
+    }
+    let _arriving = Arriving::count(&engine.inner.arriving);
+    match answer(engine, &policy, peer, request).await {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(problem) => problem.response(),
+    }
+}
+
+/// What the stage tells of itself; also at the front, to this machine.
+pub(crate) fn internal(engine: &Engine, rest: &str) -> Response<Body> {
+    if rest == "health" {
+        return empty(StatusCode::NO_CONTENT);
+    }
+    let record = rest.strip_prefix("requests/").and_then(|id| Uuid::try_parse(id).ok()).and_then(|id| engine.record(id));
+    match record {
+        Some(record) => json(&record),
+        None => Problem::new(StatusCode::NOT_FOUND, "no such request, or it is more than a minute ago").response(),
+    }
+}
+
+struct Arriving<'a>(&'a AtomicUsize);
+
+impl<'a> Arriving<'a> {
+    fn count(arriving: &'a AtomicUsize) -> Self {
+        arriving.fetch_add(1, Ordering::AcqRel);
+        Self(arriving)
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Reply,
+    Error,
+    Progress,
+}
+
+async fn answer(engine: &Engine, policy: &Policy, peer: UCred, request: Request<Incoming>) -> Result<(), Problem> {
+    let (head, body) = request.into_parts();
+    let pid = peer.pid();
+    let belongs = |root| pid.is_some_and(|pid| procfs::belongs(pid, root));
+    let (id, word) = whom(head.uri.path(), &head.headers);
+    // No id at all: then it is the request whose process speaks.
+    let id = id.or_else(|| engine.inner.arbiter.of_process(belongs));
+    let id = id.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no request is named, by /uri/{id} or X-Request-Id"))?;
+    let limit = if word == Word::Progress { PROGRESS_MAX } else { policy.max_body };
+    let body = collect(body, limit).await?;
+    if word == Word::Progress {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        return engine.inner.arbiter.progress(id, text).then_some(()).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no such request"));
+    }
+    let reply = reply(&head.headers, policy, body, word == Word::Error)?;
+    let delivery = engine.inner.arbiter.deliver(id, reply, |root| !policy.strict_peer || belongs(root));
+    engine.inner.pools.answered(id, delivery);
+    engine.inner.metrics.delivered(delivery);
+    let (status, detail) = match delivery {
+        Delivery::Delivered => return Ok(()),
+        Delivery::Unknown => (StatusCode::NOT_FOUND, "no such request"),
+        Delivery::Late => (StatusCode::GONE, "the request is over"),
+        Delivery::Second => (StatusCode::CONFLICT, "the request has been answered"),
+        Delivery::Stranger => (StatusCode::FORBIDDEN, "only the request's own processes may answer it"),
+    };
+    Err(Problem::new(status, detail).with("request_id", id.to_string()))
+}
+
+/// `/uri/{id}`, `/urhttp/{id}`, `/{id}`, and whatever else an outtake says: the segment that is an id.
+fn whom(path: &str, headers: &HeaderMap) -> (Option<Uuid>, Word) {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let id = segments.by_ref().find_map(parse_id);
+    let word = match segments.next_back().or_else(|| path.rsplit('/').next().filter(|_| id.is_none())) {
+        Some("error") => Word::Error,
+        Some("progress") => Word::Progress,
+        _ => Word::Reply,
+    };
+    (id.or_else(|| parse_id(headers.get("x-request-id")?.to_str().ok()?)), word)
+}
+
+/// As it was given out, with its dashes: 32 digits might be somebody's file name.
+fn parse_id(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
+}
+
+fn reply(headers: &HeaderMap, policy: &Policy, body: Bytes, is_error: bool) -> Result<Reply, Problem> {
+    let mut reply = Reply { status: if is_error { 502 } else { 200 }, content_type: None, headers: Vec::new(), body, is_error };
+    if let Some(status) = headers.get("x-urocket-status").filter(|_| !is_error) {
+        let code = status.to_str().ok().and_then(|text| text.parse().ok()).filter(|code| (200..=599).contains(code));
+        reply.status = code.ok_or_else(|| Problem::bad_request("X-URocket-Status is a number from 200 to 599"))?;
+    }
+    reply.content_type = headers.get(CONTENT_TYPE).cloned();
+    for (name, value) in headers {
+        let Some(own) = name.as_str().strip_prefix(HEADER_PREFIX) else { continue };
+        if !is_allowed(policy, own) {
+            return Err(Problem::bad_request(format!("the header `{own}` is not a script's to set")));
+        }
+        let own = HeaderName::from_bytes(own.as_bytes()).map_err(|_| Problem::bad_request(format!("`{own}` is no name of a header")))?;
+        reply.headers.push((own, value.clone()));
+    }
+    Ok(reply)
+}
+
+/// `X-…` is anybody's, but for what the stage itself says.
+fn is_allowed(policy: &Policy, name: &str) -> bool {
+    let own = name == "x-request-id" || name.starts_with("x-urocket");
+    !own && (policy.reply_headers.contains(name) || (name.starts_with("x-") && name.len() > 2))
+}
+
+pub(crate) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has {limit} bytes at most")))
+        }
+        Ok(Err(error)) => Err(Problem::bad_request(format!("the body broke off: {error}"))),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    }
+}
+
+async fn next(engine: &Engine, peer: UCred, request: &Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::GET {
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the next request is fetched by GET").header(ALLOW, HeaderValue::from_static("GET")).response();
+    }
+    let named = request.uri().path().strip_prefix("/next/").and_then(parse_id);
+    match engine.inner.pools.next(&engine.inner, named, peer.pid()).await {
+        Some(response) => response,
+        None => Problem::new(StatusCode::NOT_FOUND, "this process is none of a pool").response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_in_any_of_these_ways() {
+        let id = "0b54cd0e-32a5-4a0c-9c4b-0a1ddc9ba5ed";
+        let uuid = Uuid::try_parse(id).expect("an id");
+        let mut none = HeaderMap::new();
+        for path in ["/uri/ID", "/urhttp/ID", "/ID", "/a/b/ID", "/uri/ID/response"] {
+            assert!(whom(&path.replace("ID", id), &none) == (Some(uuid), Word::Reply), "{path}");
+        }
+        assert!(whom(&format!("/uri/{id}/error"), &none) == (Some(uuid), Word::Error));
+        assert!(whom(&format!("/uri/{id}/progress"), &none) == (Some(uuid), Word::Progress));
+        assert!(whom("/uri/0b54cd0e32a54a0c9c4b0a1ddc9ba5ed", &none).0.is_none());
+        none.insert("x-request-id", HeaderValue::from_static("0b54cd0e-32a5-4a0c-9c4b-0a1ddc9ba5ed"));
+        assert!(whom("/anything", &none) == (Some(uuid), Word::Reply));
+        assert!(whom("/error", &none) == (Some(uuid), Word::Error));
+    }
+}
