@@ -27,7 +27,8 @@ pub use status::phase_before_first_look;
 pub use step::{Failing, FailureKind, Outcome, Step, StepKind};
 pub use transition::{Sign, begin, finish, seen, signal};
 pub use world::{
-    Failure, Instance, InstanceRef, InstanceState, Mode, Observation, Origin, Record, Rest, Stopping, Tried, Trouble, Withdrawn, World,
+    Failure, Hung, Instance, InstanceRef, InstanceState, Mode, Observation, Origin, Record, Rest, Stopping, Tried, Trouble, Withdrawn,
+    World,
 };
 
 /// Hash of the part of a spec that a running instance was made from.

@@ -2,8 +2,9 @@
 //!
 //! Invariants, held by the simulator: while a driver is blind nothing is done to its servers; a
 //! server has at most one step under way and at most one live instance; nothing starts inside a
-//! back-off; a running game is never touched because its spec changed; what no record mentions is
-//! never touched at all; each server alone has the same plan as among others.
+//! back-off; a running game is never touched because its spec changed; one that hangs is killed by
+//! its rule alone, and never while frozen; what no record mentions is never touched at all; each
+//! server alone has the same plan as among others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,6 +139,8 @@ impl<'a> Sight<'a> {
             (_, DesiredState::Stopped | DesiredState::Deleted) => self.stop(keeper, self.record.spec.stop_mode),
             (Mode::Draining, DesiredState::Running) => self.stop(keeper, StopMode::Graceful),
             (Mode::Normal, DesiredState::Running) if self.restart_is_due(keeper) => self.stop(keeper, StopMode::Graceful),
+            // While frozen it would not come back, and may yet answer again.
+            (Mode::Normal, DesiredState::Running) if self.is_hung(keeper) => self.stop(keeper, StopMode::Kill),
             (Mode::Normal | Mode::Frozen, DesiredState::Running) => self.clear_away().unwrap_or_default(),
         }
     }
@@ -161,6 +164,10 @@ impl<'a> Sight<'a> {
     /// A restart asked for while frozen waits: the game would not come back.
     pub(crate) fn restart_is_due(&self, keeper: &Instance) -> bool {
         keeper.restart_seq < self.record.spec.restart_seq
+    }
+
+    fn is_hung(&self, keeper: &Instance) -> bool {
+        self.record.spec.run.hang.is_some() && self.record.tried.hung.is_some_and(|hung| hung.instance == keeper.id)
     }
 
     fn stop(&self, instance: &Instance, mode: StopMode) -> Decision {

@@ -151,6 +151,8 @@ pub struct Tried {
     /// A stop that was begun and is no longer meant: the game may have heard of it all the same, and
     /// its end then is no wish of its own.
     pub withdrawn: Option<Withdrawn>,
+    /// It runs and no longer answers: to be killed, and its end is a crash.
+    pub hung: Option<Hung>,
     /// Ended, and by policy not started again until there is a newer wish.
     pub rest: Option<Rest>,
     /// Given up; a newer wish tries again.
@@ -167,6 +169,12 @@ pub struct Tried {
 pub struct Withdrawn {
     pub instance: InstanceId,
     pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hung {
+    pub instance: InstanceId,
+    pub silent_seconds: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +221,9 @@ pub struct Stopping {
     /// By a line in its console, not by a wish.
     #[serde(default)]
     pub typed: bool,
+    /// Because it hung, which is nobody's wish either.
+    #[serde(default)]
+    pub hung: bool,
     /// The whole ladder has been climbed and something still lives.
     #[serde(default)]
     pub stuck: bool,

@@ -6,8 +6,8 @@ use manman_common::spec::StopMode;
 use manman_common::{DesiredState, InstanceId, ServerId, ServerSpec, Timestamp};
 
 use crate::{
-    Happening, Instance, InstanceState, Mode, Observation, Offer, Plan, Record, Sign, Step, World, begin, offer, plan, run_hash, seen,
-    signal,
+    Happening, Hung, Instance, InstanceState, Mode, Observation, Offer, Plan, Record, Sign, Step, World, begin, offer, plan, run_hash,
+    seen, signal,
 };
 
 /// Mistakes that somebody could make in the planner, each of which must be caught.
@@ -29,9 +29,14 @@ pub(super) enum Bug {
     TypedStopIsACrash,
     StartsWhileFrozen,
     StopsTheWrongInstance,
+    HungIsNoCrash,
+    SilenceBeforeReadyIsAHang,
+    HungStaysHung,
+    KillsWhileFrozen,
+    LeavesTheHungAlone,
 }
 
-pub(super) const BUGS: [Bug; 16] = [
+pub(super) const BUGS: [Bug; 21] = [
     Bug::BlindMeansNothingThere,
     Bug::IgnoresBackoff,
     Bug::IgnoresStepsUnderWay,
@@ -48,6 +53,11 @@ pub(super) const BUGS: [Bug; 16] = [
     Bug::TypedStopIsACrash,
     Bug::StartsWhileFrozen,
     Bug::StopsTheWrongInstance,
+    Bug::HungIsNoCrash,
+    Bug::SilenceBeforeReadyIsAHang,
+    Bug::HungStaysHung,
+    Bug::KillsWhileFrozen,
+    Bug::LeavesTheHungAlone,
 ];
 
 #[derive(Clone, Copy)]
@@ -102,6 +112,9 @@ impl Brain {
                 record.tried.instance = Some(exited.id);
             }
         }
+        if self.has(Bug::HungIsNoCrash) {
+            record.tried.stopping.values_mut().for_each(|stopping| stopping.hung = false);
+        }
         seen(server, record, instances, mode, now, first_look)
     }
 
@@ -109,7 +122,17 @@ impl Brain {
         if self.has(Bug::TypedStopIsACrash) && sign == Sign::TypedStop {
             return Vec::new();
         }
-        signal(record, instance, sign, now)
+        if let Sign::Silent { seconds } = sign
+            && self.has(Bug::SilenceBeforeReadyIsAHang)
+        {
+            record.tried.hung = Some(Hung { instance, silent_seconds: seconds });
+        }
+        let hung = record.tried.hung;
+        let happenings = signal(record, instance, sign, now);
+        if self.has(Bug::HungStaysHung) {
+            record.tried.hung = record.tried.hung.or(hung);
+        }
+        happenings
     }
 
     pub(super) fn begin(self, record: &mut Record, step: &Step, now: Timestamp, fresh: InstanceId) -> Vec<Happening> {
@@ -168,6 +191,22 @@ impl Brain {
                 }
                 plan
             }
+            Bug::LeavesTheHungAlone => edited(world, |step, _, record| match step {
+                Step::Stop { mode: StopMode::Kill, .. } if record.spec.desired == DesiredState::Running => None,
+                other => Some(other),
+            }),
+            Bug::KillsWhileFrozen => {
+                let mut plan = plan(world);
+                for (server, live) in live(world) {
+                    let Some(record) = world.records.get(&server) else { continue };
+                    let hung = record.tried.hung.is_some_and(|hung| hung.instance == live.id) && world.mode == Mode::Frozen;
+                    let idle = !world.in_flight.contains_key(&server) && plan.steps.iter().all(|step| step.server() != server);
+                    if hung && idle {
+                        plan.steps.push(Step::Stop { server, instance: live.id, mode: StopMode::Kill });
+                    }
+                }
+                plan
+            }
             Bug::StopsOrphans => {
                 let mut plan = plan(world);
                 for (server, live) in live(world) {
@@ -181,7 +220,10 @@ impl Brain {
             | Bug::CountsAnExitTwice
             | Bug::TakesOlderGenerations
             | Bug::FreshIdForEveryTry
-            | Bug::TypedStopIsACrash => plan(world),
+            | Bug::TypedStopIsACrash
+            | Bug::HungIsNoCrash
+            | Bug::SilenceBeforeReadyIsAHang
+            | Bug::HungStaysHung => plan(world),
         }
     }
 }

@@ -45,6 +45,12 @@ pub(super) enum Event {
     Ready {
         server: u128,
     },
+    /// It has not answered for so long, perhaps after having done so for a while.
+    Silent {
+        server: u128,
+        was_ready: bool,
+        seconds: u64,
+    },
     /// A person types the stop command, and the game obeys.
     TypedStop {
         server: u128,
@@ -122,11 +128,12 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         4 => (server.clone(), prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(server, code)| Event::GameEnds { server, code }),
         1 => server.clone().prop_map(|server| Event::Vanishes { server }),
         3 => server.clone().prop_map(|server| Event::Ready { server }),
+        4 => (server.clone(), any::<bool>(), 20..200u64).prop_map(|(server, was_ready, seconds)| Event::Silent { server, was_ready, seconds }),
         1 => server.clone().prop_map(|server| Event::TypedStop { server }),
         1 => server.prop_map(|server| Event::Intruder { server }),
         1 => Just(Event::Orphan),
         2 => any::<bool>().prop_map(|blind| Event::Blind { blind }),
-        1 => any::<bool>().prop_map(|frozen| Event::Frozen { frozen }),
+        2 => any::<bool>().prop_map(|frozen| Event::Frozen { frozen }),
         4 => (1..30u32).prop_map(|seconds| Event::Time { seconds }),
         2 => (30..2000u32).prop_map(|seconds| Event::Time { seconds }),
         1 => (-100_000..100_000i32).prop_map(|seconds| Event::ClockStep { seconds }),

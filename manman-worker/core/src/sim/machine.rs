@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use manman_common::spec::StopMode;
 use manman_common::status::ExitRecord;
 use manman_common::{InstanceId, ServerId, ServerSpec, Timestamp};
 
@@ -67,7 +68,8 @@ impl Machine {
                     None => self.put(&effect.spec, id, InstanceState::Running { since: now }),
                 }
             }
-            Step::Stop { instance, .. } => self.end(*instance, 0, now),
+            Step::Stop { instance, mode: StopMode::Graceful, .. } => self.end(*instance, 0, now),
+            Step::Stop { instance, mode: StopMode::Kill, .. } => self.end(*instance, 137, now),
             Step::Remove { instance, .. } => {
                 if self.instances.get(instance).is_some_and(|instance| !instance.is_live()) {
                     self.instances.remove(instance);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use manman_common::spec::StopMode;
 use manman_common::{DesiredState, ServerId};
 
 use super::worker::Sim;
@@ -58,14 +59,16 @@ fn check_step(sim: &Sim, step: &Step) -> Result<(), String> {
             hold!(live.is_empty(), "a start beside {live:?}");
             check_backoff(sim, server, record)?;
         }
-        Step::Stop { instance, .. } => {
+        Step::Stop { instance, mode, .. } => {
             let named = live.iter().find(|one| one.id == *instance);
             let Some(named) = named else { return Err(format!("{step:?} of what does not run")) };
             let current = record.tried.instance == Some(*instance);
             let unwanted = record.spec.desired != DesiredState::Running;
             let restart = named.restart_seq < record.spec.restart_seq && normal;
             let surplus = live.len() > 1 && !current;
-            hold!(unwanted || restart || surplus, "a running game is touched though nobody asked: {step:?}");
+            let rule = record.spec.run.hang.is_some() && sim.silent.contains(instance);
+            let hung = normal && *mode == StopMode::Kill && rule;
+            hold!(unwanted || restart || surplus || hung, "a running game is touched though nobody asked: {step:?}");
         }
         Step::Remove { instance, .. } => hold!(live.iter().all(|one| one.id != *instance), "{step:?} of what runs"),
         Step::Purge { .. } => {
@@ -121,6 +124,9 @@ pub(super) fn check_settled(sim: &Sim) -> Result<(), String> {
                 hold!(live == 1 || (live == 0 && excused), "{server} should run, and {live} of it do: {record:#?}");
                 let current = present.iter().all(|instance| instance.restart_seq >= record.spec.restart_seq);
                 hold!(current, "{server} has not been restarted");
+                let ready = tried.ready_at.is_some() && record.spec.run.hang.is_some();
+                let hung = present.iter().find(|one| Some(one.id) == tried.instance && ready && sim.silent.contains(&one.id));
+                hold!(hung.is_none(), "{server} hangs, and is left alone: {hung:?}");
                 hold!(live == 1 || !excused || tried.instance.is_none(), "{server} rests and runs");
             }
             DesiredState::Stopped => hold!(live == 0, "{server} should be stopped, and {live} of it run"),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manman_common::spec::{RestartPolicy, StopMode};
+use manman_common::spec::{HangRule, RestartPolicy, StopMode};
 use manman_common::status::ExitRecord;
 use manman_common::{DesiredState, InstanceId, ServerId, ServerSpec, ServerStatus, Timestamp};
 
@@ -38,7 +38,13 @@ pub(super) struct Sim {
     pub(super) failed_at: BTreeMap<ServerId, Timestamp>,
     /// Instances that were ever told to stop: an end of one may be that stop's, however late.
     told: BTreeSet<InstanceId>,
+    /// Instances that were Ready once, and those of them that have since been silent for too long.
+    ready: BTreeSet<InstanceId>,
+    pub(super) silent: BTreeSet<InstanceId>,
 }
+
+/// How long a game may be silent that has a hang rule.
+const SILENT_SECONDS: u32 = 60;
 
 impl Sim {
     pub(super) fn new(brain: Brain) -> Self {
@@ -60,6 +66,8 @@ impl Sim {
             counted: BTreeMap::new(),
             failed_at: BTreeMap::new(),
             told: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            silent: BTreeSet::new(),
         }
     }
 
@@ -94,11 +102,12 @@ impl Sim {
                     self.machine.instances.remove(&id);
                 }
             }
-            Event::Ready { server } => {
-                let (brain, now) = (self.brain, self.now);
-                if let Some((id, record)) = self.current(server_id(server)) {
-                    let _ = brain.signal(record, id, Sign::Ready, now);
+            Event::Ready { server } => self.hear_it(server_id(server)),
+            Event::Silent { server, was_ready, seconds } => {
+                if was_ready {
+                    self.hear_it(server_id(server));
                 }
+                self.hear_nothing(server_id(server), seconds);
             }
             Event::TypedStop { server } => {
                 let (brain, now) = (self.brain, self.now);
@@ -136,6 +145,23 @@ impl Sim {
         self.round().map(drop)
     }
 
+    fn hear_it(&mut self, server: ServerId) {
+        let (brain, now) = (self.brain, self.now);
+        let Some((id, record)) = self.current(server) else { return };
+        let _ = brain.signal(record, id, Sign::Ready, now);
+        self.ready.insert(id);
+        self.silent.remove(&id);
+    }
+
+    fn hear_nothing(&mut self, server: ServerId, seconds: u64) {
+        let (brain, now) = (self.brain, self.now);
+        let Some((id, record)) = self.current(server) else { return };
+        let _ = brain.signal(record, id, Sign::Silent { seconds }, now);
+        if self.ready.contains(&id) && seconds >= u64::from(SILENT_SECONDS) {
+            self.silent.insert(id);
+        }
+    }
+
     /// The instance that the worker takes for the server's own, if it lives.
     fn current(&mut self, server: ServerId) -> Option<(InstanceId, &mut Record)> {
         let record = self.records.get_mut(&server)?;
@@ -153,6 +179,7 @@ impl Sim {
                     1 => RestartPolicy::Always,
                     _ => RestartPolicy::Never,
                 };
+                first.run.hang = (number != 2).then_some(HangRule { silent_seconds: SILENT_SECONDS });
                 first
             }
         };
@@ -203,7 +230,8 @@ impl Sim {
             return;
         }
         let current = record.tried.instance == Some(ended) && !self.under_way.contains_key(&server);
-        if current && record.spec.desired == DesiredState::Running && !record.tried.stopping.contains_key(&ended) {
+        if current && record.spec.desired == DesiredState::Running && record.tried.stopping.get(&ended).is_none_or(|stopping| stopping.hung)
+        {
             self.failed_at.insert(server, self.now);
         }
     }
@@ -215,12 +243,19 @@ impl Sim {
         };
         let outcome = match how {
             How::Well => {
-                let dead = matches!(&effect.step, Step::Stop { .. });
-                self.machine.take_effect(&effect, self.now);
-                if dead { Outcome::Ended(ExitRecord { code: Some(0), at: Some(self.now), ..ExitRecord::default() }) } else { Outcome::Done }
+                self.take_effect(&effect);
+                let code = match &effect.step {
+                    Step::Stop { mode: StopMode::Graceful, .. } => Some(0),
+                    Step::Stop { mode: StopMode::Kill, .. } => Some(137),
+                    Step::Install { .. } | Step::Start { .. } | Step::Remove { .. } | Step::Purge { .. } => None,
+                };
+                match code {
+                    Some(_) => Outcome::Ended(ExitRecord { code, at: Some(self.now), ..ExitRecord::default() }),
+                    None => Outcome::Done,
+                }
             }
             How::ReplyLost => {
-                self.machine.take_effect(&effect, self.now);
+                self.take_effect(&effect);
                 failed(FailureKind::Retry)
             }
             How::Fails(kind) => failed(kind),
@@ -243,6 +278,23 @@ impl Sim {
         }
     }
 
+    fn take_effect(&mut self, effect: &Effect) {
+        let server = effect.step.server();
+        let kills = |instance| self.machine.live(server).any(|live| live.id == instance) && self.hung_kill(&effect.step);
+        if let Step::Stop { instance, .. } = effect.step
+            && kills(instance)
+        {
+            self.note_failure(server, instance);
+        }
+        self.machine.take_effect(effect, self.now);
+    }
+
+    /// Whether the step ends a game that should run: a crash, however it is brought about.
+    fn hung_kill(&self, step: &Step) -> bool {
+        matches!(step, Step::Stop { mode: StopMode::Kill, .. })
+            && self.records.get(&step.server()).is_some_and(|record| record.spec.desired == DesiredState::Running)
+    }
+
     fn lands(&mut self, effect: &Effect) {
         // A stop whose wish has changed meanwhile may be counted as a crash.
         if let Step::Stop { server, instance, .. } = effect.step
@@ -263,7 +315,7 @@ impl Sim {
         for (effect, fate) in under_way.into_values().zip(fates) {
             match fate {
                 Fate::Lost => {}
-                Fate::Done => self.machine.take_effect(&effect, self.now),
+                Fate::Done => self.take_effect(&effect),
                 Fate::Late => self.late.push(effect),
                 Fate::HalfWay => self.machine.leave_half_way(&effect),
             }
@@ -313,7 +365,9 @@ impl Sim {
             self.next_instance += 1;
             let Some(record) = self.records.get_mut(&step.server()) else { continue };
             let _ = self.brain.begin(record, step, self.now, fresh);
-            if let Step::Stop { instance, .. } = step {
+            if let Step::Stop { instance, mode, .. } = step
+                && (*mode == StopMode::Graceful || record.spec.desired != DesiredState::Running)
+            {
                 // What is stopped on a wish may be started again at once.
                 self.failed_at.remove(&step.server());
                 self.told.insert(*instance);
@@ -342,6 +396,13 @@ impl Sim {
             self.lands(&effect);
         }
         for _ in 0..ROUNDS_MAX {
+            // Told again at each look for as long as it holds.
+            for server in (1..=super::event::SERVERS).map(server_id) {
+                let current = self.current(server).map(|(id, _)| id);
+                if current.is_some_and(|id| self.silent.contains(&id)) {
+                    self.hear_nothing(server, SILENT_SECONDS.into());
+                }
+            }
             let plan = self.round()?;
             let effects: Vec<Effect> = std::mem::take(&mut self.under_way).into_values().collect();
             let idle = effects.is_empty() && plan.cancel.is_empty();

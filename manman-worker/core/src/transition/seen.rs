@@ -11,7 +11,7 @@ use serde_json::json;
 use super::count_failure;
 use crate::backoff::{BACKOFF_MAX, STEADY_AFTER};
 use crate::happening::describe;
-use crate::{Happening, Instance, InstanceState, Mode, Record, Rest, Trouble, Withdrawn};
+use crate::{Happening, Hung, Instance, InstanceState, Mode, Record, Rest, Trouble, Withdrawn};
 
 /// How long a stop that was typed or withdrawn is believed to be heard: a game that still runs then
 /// did not take it for one.
@@ -88,6 +88,7 @@ pub(super) fn becomes_current(record: &mut Record, instance: InstanceId) {
     tried.instance = Some(instance);
     tried.ready_at = None;
     tried.unready = false;
+    tried.hung = None;
     tried.conditions.clear();
     tried.rest = None;
     tried.failed = None;
@@ -120,10 +121,17 @@ fn ended(server: ServerId, record: &mut Record, instance: InstanceId, exit: Exit
     tried.instance = None;
     tried.unready = false;
     tried.conditions.clear();
+    let hung = tried.hung.take().filter(|_| asked.as_ref().is_some_and(|asked| asked.hung));
+    let mut exit = exit;
+    if let Some(Hung { silent_seconds, .. }) = hung {
+        exit.reason.get_or_insert_with(|| format!("killed after {silent_seconds} s without an answer"));
+    }
+    let asked = asked.filter(|asked| !asked.hung);
     tried.exit = Some(exit.clone());
     let data = json!({ "instance": instance });
 
-    let withdrawn = tried.withdrawn.take().is_some_and(|stop| stop.instance == instance && end.since(stop.at) <= STOP_HOLDS);
+    let withdrawn =
+        tried.withdrawn.take().is_some_and(|stop| stop.instance == instance && end.since(stop.at) <= STOP_HOLDS) && hung.is_none();
     let wished = record.spec.desired != DesiredState::Running || asked.is_some();
     if withdrawn && !wished {
         // Neither a crash nor a wish: what was counted before it stays, and so does a back-off.
@@ -139,7 +147,7 @@ fn ended(server: ServerId, record: &mut Record, instance: InstanceId, exit: Exit
         tried.trouble = None;
         return vec![Happening::ended("server.stopped", "has stopped", &exit, data)];
     }
-    let clean = exit.code == Some(0) && exit.signal.is_none() && !exit.oom;
+    let clean = exit.code == Some(0) && exit.signal.is_none() && !exit.oom && hung.is_none();
     let mut happenings = vec![if clean {
         Happening::ended("server.stopped", "ended by itself", &exit, data)
     } else {
@@ -169,7 +177,7 @@ fn forget_stops_no_longer_meant(record: &mut Record, keeper: InstanceId, keeper_
     let wanted = record.spec.desired == DesiredState::Running && keeper_restart_seq >= record.spec.restart_seq && mode != Mode::Draining;
     let Some(stopping) = record.tried.stopping.get(&keeper) else { return };
     let typed_in_vain = stopping.typed && now.since(stopping.since) > STOP_HOLDS;
-    if wanted && (!stopping.typed || typed_in_vain) {
+    if wanted && !stopping.hung && (!stopping.typed || typed_in_vain) {
         // A drain that was cut short has perhaps typed `quit` already.
         record.tried.withdrawn = (!stopping.typed).then_some(Withdrawn { instance: keeper, at: now });
         record.tried.stopping.remove(&keeper);

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use manman_common::spec::{RestartPolicy, StopMode};
+use manman_common::spec::{HangRule, RestartPolicy, StopMode};
 use manman_common::status::ExitRecord;
 use manman_common::{DesiredState, Timestamp};
 
@@ -142,6 +142,54 @@ fn a_typed_stop_rests_and_one_that_the_game_ignores_is_forgotten() {
     look(&mut record, &[live], at(200));
     let dead = instance(&record, 11, InstanceState::Exited(exit(0, at(201))));
     assert_eq!(look(&mut record, &[dead], at(201)), ["server.stopped", "server.backoff"]);
+}
+
+#[test]
+fn a_game_that_hangs_is_killed_and_that_is_a_crash() {
+    let mut record = record(RestartPolicy::OnFailure);
+    record.spec.run.hang = Some(HangRule { silent_seconds: 60 });
+    running(&mut record, 10, at(0));
+    let id = instance_id(10);
+    let told =
+        |record: &mut Record, sign, now| -> Vec<&'static str> { signal(record, id, sign, now).into_iter().map(|one| one.kind).collect() };
+    assert_eq!(told(&mut record, Sign::Silent { seconds: 90 }, at(90)), Vec::<&str>::new(), "it was not ready yet");
+    let _ = signal(&mut record, id, Sign::Ready, at(100));
+    assert_eq!(told(&mut record, Sign::Silent { seconds: 59 }, at(159)), Vec::<&str>::new());
+    assert_eq!(told(&mut record, Sign::Silent { seconds: 60 }, at(160)), ["server.hung"]);
+    assert_eq!(told(&mut record, Sign::Silent { seconds: 70 }, at(170)), Vec::<&str>::new(), "once is enough");
+    assert_eq!(told(&mut record, Sign::Answers, at(171)), Vec::<&str>::new());
+    assert_eq!((record.tried.hung, record.tried.conditions.len()), (None, 0));
+    assert_eq!(told(&mut record, Sign::Silent { seconds: 61 }, at(240)), ["server.hung"]);
+    let kill = Step::Stop { server: server_id(SERVER), instance: id, mode: StopMode::Kill };
+    let _ = begin(&mut record, &kill, at(240), instance_id(99));
+    // A worker that dies here looks again, and has not forgotten why it kills.
+    let live = instance(&record, 10, InstanceState::Running { since: at(0) });
+    look(&mut record, &[live], at(241));
+    let dead = instance(&record, 10, InstanceState::Exited(exit(0, at(242))));
+    assert_eq!(look(&mut record, &[dead], at(242)), ["server.crashed", "server.backoff"], "and were its end ever so clean");
+    assert_eq!(record.tried.exit.as_ref().and_then(|exit| exit.reason.as_deref()), Some("killed after 61 s without an answer"));
+    assert_eq!((record.tried.hung, record.tried.crashes), (None, 1));
+}
+
+#[test]
+fn a_hung_game_that_a_person_stops_is_stopped() {
+    for typed in [true, false] {
+        let mut record = record(RestartPolicy::Always);
+        record.spec.run.hang = Some(HangRule { silent_seconds: 60 });
+        running(&mut record, 10, at(0));
+        let _ = signal(&mut record, instance_id(10), Sign::Ready, at(0));
+        let _ = signal(&mut record, instance_id(10), Sign::Silent { seconds: 60 }, at(60));
+        let kill = Step::Stop { server: server_id(SERVER), instance: instance_id(10), mode: StopMode::Kill };
+        let _ = begin(&mut record, &kill, at(60), instance_id(99));
+        if typed {
+            let _ = signal(&mut record, instance_id(10), Sign::TypedStop, at(60));
+        } else {
+            record.spec.desired = DesiredState::Stopped;
+        }
+        let dead = instance(&record, 10, InstanceState::Exited(exit(137, at(61))));
+        assert_eq!(look(&mut record, &[dead], at(61)), ["server.stopped"]);
+        assert_eq!((record.tried.rest, record.tried.crashes), (typed.then_some(Rest::Typed), 0));
+    }
 }
 
 #[test]
