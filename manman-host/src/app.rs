@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use manman_common::{Timestamp, TokenId};
+use manman_front_door::registry::Registry;
 use sqlx::PgPool;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -26,6 +27,8 @@ pub struct App {
     pub database: String,
     pub games: Catalogue,
     pub fleet: Arc<Fleet>,
+    /// Who is alive and where; its routes are on the internal door alone.
+    pub registry: Registry,
     /// Tokens as they are revoked: whoever holds a socket open for one closes it.
     pub revoked: broadcast::Sender<TokenId>,
     /// Callers by the hash of their secret, so that a beat costs no query.
@@ -64,6 +67,7 @@ impl App {
     #[must_use]
     pub fn new(db: PgPool, config: Config, host_id: Uuid, database: String, games: Catalogue) -> AppRef {
         Arc::new(Self {
+            registry: crate::registry::in_database(db.clone()),
             db,
             config,
             host_id,

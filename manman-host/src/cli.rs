@@ -1,7 +1,8 @@
-//! `manman-host run | migrate | check`: flags before environment before file before defaults.
+//! `manman-host run | registry | migrate | check`: flags before environment before file before defaults.
 
 mod check;
 mod file;
+mod registry;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,10 +33,12 @@ struct Cli {
     options: Options,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Command {
     /// Runs the host until Ctrl-C; games run on
     Run,
+    /// Runs the registry alone: who is alive and where; no database, one fixed port
+    Registry(registry::RegistryArgs),
     /// Brings the database up to date, and ends
     Migrate,
     /// Reads the configuration, looks at database, ports and certificate, and says what is wrong
@@ -147,6 +150,7 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run => run(config).await,
+        Command::Registry(args) => registry::run(args, config).await,
         Command::Migrate => migrate(config).await,
         Command::Check => return check::check(&config).await,
     };
@@ -201,7 +205,7 @@ async fn stop_on_signal(shutdown: CancellationToken) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("the host ends; games run on");
+    tracing::info!("it ends; games run on");
     shutdown.cancel();
 }
 

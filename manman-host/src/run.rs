@@ -9,11 +9,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use manman_common::wire::{LoginLink, Scope};
+use manman_front_door::registry::StoreError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +57,8 @@ pub enum HostError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Context(#[from] ContextError),
+    #[error(transparent)]
+    Registry(#[from] StoreError),
     #[error("could not prepare the database")]
     Prepare(#[source] sqlx::Error),
     #[error("the private database has ended")]
@@ -66,6 +70,15 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// What has become of the task that served.
+    pub(crate) fn listener_died(ended: Option<Result<std::io::Result<()>, tokio::task::JoinError>>) -> Self {
+        Self::ListenerDied(match ended {
+            Some(Ok(Err(error))) => error,
+            Some(Ok(Ok(()))) | None => std::io::Error::other("it stopped without a reason"),
+            Some(Err(error)) => std::io::Error::other(error),
+        })
+    }
+
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -77,7 +90,7 @@ impl HostError {
                 _ => None,
             },
             Self::DatabaseDied(error) | Self::DatabaseStop(error) => error.hint(),
-            Self::Tls(_) | Self::Context(_) | Self::Prepare(_) | Self::ListenerDied(_) => None,
+            Self::Tls(_) | Self::Context(_) | Self::Registry(_) | Self::Prepare(_) | Self::ListenerDied(_) => None,
         }
     }
 }
@@ -87,7 +100,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Longest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
 /// What is under way when the host ends has so long to end by itself.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 impl Host {
     /// Brings everything up; what fails half-way is taken down again by being dropped.
@@ -125,8 +138,8 @@ impl Host {
         let tasks = background::start(&app, &stop_tasks).await.map_err(HostError::Prepare)?;
         let handles = [Handle::new(), Handle::new()];
         let mut servers = JoinSet::new();
-        serve(&mut servers, &app, Door::Public, public, identity, handles[0].clone())?;
-        serve(&mut servers, &app, Door::Internal, internal, None, handles[1].clone())?;
+        serve(&mut servers, router(&app, Door::Public), public, identity, handles[0].clone())?;
+        serve(&mut servers, router(&app, Door::Internal), internal, None, handles[1].clone())?;
         tracing::info!(host.id = %app.host_id, database = app.database, "the host answers");
         Ok(Self { app, embedded: opened.embedded, servers, handles, tasks, stop_tasks, token, first_start })
     }
@@ -186,11 +199,7 @@ impl Host {
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             error = died => Err(HostError::DatabaseDied(error)),
-            ended = self.servers.join_next() => Err(HostError::ListenerDied(match ended {
-                Some(Ok(Err(error))) => error,
-                Some(Ok(Ok(()))) | None => std::io::Error::other("it stopped without a reason"),
-                Some(Err(error)) => std::io::Error::other(error),
-            })),
+            ended = self.servers.join_next() => Err(HostError::listener_died(ended)),
         };
         let ended = self.end().await;
         outcome.and(ended)
@@ -234,22 +243,22 @@ fn raise_file_limit() {
     }
 }
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, HostError> {
+pub(crate) fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, HostError> {
     let error = |source| HostError::Listen { address, flag, source };
     let listener = TcpListener::bind(address).map_err(error)?;
     listener.set_nonblocking(true).map_err(error)?;
     Ok(listener)
 }
 
-fn serve(
+/// Answers on a listener, with the limits that every listener of ours has.
+pub(crate) fn serve(
     servers: &mut JoinSet<std::io::Result<()>>,
-    app: &AppRef,
-    door: Door,
+    router: Router,
     listener: TcpListener,
     identity: Option<Identity>,
     handle: Handle<SocketAddr>,
 ) -> Result<(), HostError> {
-    let service = router(app, door).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let mut server = axum_server::from_tcp(listener).map_err(HostError::ListenerDied)?.handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
     server

@@ -3,6 +3,7 @@
 
 mod events;
 mod liveness;
+mod services;
 mod store;
 
 use tokio_util::sync::CancellationToken;
@@ -15,9 +16,14 @@ use crate::app::AppRef;
 pub async fn start(app: &AppRef, shutdown: &CancellationToken) -> sqlx::Result<TaskTracker> {
     app.fleet.load(app).await?;
     let newest = events::newest(app).await?;
+    if let Err(error) = app.registry.restore().await {
+        tracing::error!(error = crate::chain(&error), "who was alive is not known; services register again by themselves");
+    }
     let tasks = TaskTracker::new();
     tasks.spawn(until(shutdown.clone(), liveness::run(app.clone())));
     tasks.spawn(until(shutdown.clone(), events::run(app.clone(), newest)));
+    tasks.spawn(app.registry.clone().run(shutdown.clone()));
+    tasks.spawn(until(shutdown.clone(), services::run(app.clone())));
     tasks.spawn(store::run(app.clone(), shutdown.clone()));
     tasks.close();
     Ok(tasks)

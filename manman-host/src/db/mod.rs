@@ -4,6 +4,7 @@ pub mod event;
 pub mod host;
 pub mod idempotency;
 pub mod port;
+pub mod registry;
 pub mod server;
 pub mod status;
 pub mod token;

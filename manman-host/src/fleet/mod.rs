@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use manman_common::wire::Event;
-use manman_common::{ServerId, ServerStatus, Timestamp, WorkerId, WorkerStatus};
+use manman_common::{Phase, ServerId, ServerStatus, Timestamp, WorkerId, WorkerStatus};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -130,6 +130,13 @@ impl Fleet {
     #[must_use]
     pub fn server_status(&self, server: ServerId) -> Option<Arc<ServerStatus>> {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).get(&server).and_then(|held| held.status.clone())
+    }
+
+    /// Servers whose game is Ready: where each runs, and when its worker last mentioned it.
+    pub(crate) fn ready_servers(&self) -> Vec<(ServerId, WorkerId, Instant)> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        let ready = servers.iter().filter(|(_, held)| held.status.as_ref().is_some_and(|status| status.phase == Phase::Ready));
+        ready.map(|(id, held)| (*id, held.worker, held.seen)).collect()
     }
 
     /// Whether nothing is known of the server's present: its worker is unknown, or has gone and

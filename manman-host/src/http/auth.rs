@@ -29,6 +29,16 @@ const OPEN: &[(Method, &str)] = &[
     (Method::POST, "/worker/{id}"),
     // On the internal listener alone.
     (Method::GET, "/__internal/health"),
+    (Method::PUT, "/self-register"),
+    (Method::POST, "/self-register"),
+    (Method::DELETE, "/self-register/{name}"),
+    (Method::PUT, "/register"),
+    (Method::POST, "/register"),
+    (Method::DELETE, "/register/{name}"),
+    (Method::GET, "/discover"),
+    (Method::GET, "/discover/"),
+    (Method::GET, "/discover/{name}"),
+    (Method::GET, "/health"),
 ];
 
 pub const COOKIE: &str = "manman_session";

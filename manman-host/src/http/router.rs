@@ -41,7 +41,11 @@ pub enum Door {
 }
 
 pub fn router(app: &AppRef, door: Door) -> Router {
-    let (router, openapi) = api().split_for_parts();
+    let api = match door {
+        Door::Public => api(),
+        Door::Internal => api().merge(manman_front_door::registry::routes(app.registry.clone())),
+    };
+    let (router, openapi) = api.split_for_parts();
     let router = router.merge(super::docs::routes(super::docs::finish(openapi)));
     let router = match door {
         Door::Public => router,
