@@ -82,11 +82,25 @@ pub struct Condition {
     pub since: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Players {
     pub online: u32,
+    /// 0 where nothing tells.
     pub max: u32,
+    /// As far as they are known, and short and plain enough to be shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+}
+
+impl std::fmt::Display for Players {
+    /// `3/8`, or `3` where nobody knows how many fit in.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.max {
+            0 => write!(f, "{}", self.online),
+            max => write!(f, "{}/{max}", self.online),
+        }
+    }
 }
 
 /// How far an install is.

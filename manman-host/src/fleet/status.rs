@@ -1,6 +1,6 @@
 //! Brings what the fleet knows into the tables: changes at once, the rest in batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use manman_common::{Phase, ServerId, ServerStatus, WorkerStatus};
@@ -264,15 +264,18 @@ impl Fleet {
         }
     }
 
-    /// Servers by phase and players, for `/metrics`.
-    pub(crate) fn server_counts(&self) -> (HashMap<Phase, u64>, u64) {
+    /// Servers by phase and players by server, for `/metrics`. Only servers that tell their players
+    /// are among the latter.
+    pub(crate) fn server_counts(&self) -> (HashMap<Phase, u64>, BTreeMap<ServerId, u64>) {
         let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
         let mut phases = HashMap::new();
-        let mut players = 0;
-        for held in servers.values() {
+        let mut players = BTreeMap::new();
+        for (id, held) in servers.iter() {
             let phase = held.status.as_ref().map_or(Phase::Pending, |status| status.phase);
             *phases.entry(phase).or_default() += 1;
-            players += held.status.as_ref().and_then(|status| status.players).map_or(0, |players| u64::from(players.online));
+            if let Some(told) = held.status.as_ref().and_then(|status| status.players.as_ref()) {
+                players.insert(*id, u64::from(told.online));
+            }
         }
         (phases, players)
     }

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use manman_common::WorkerStatus;
+use manman_common::{ServerId, WorkerStatus};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,6 +16,9 @@ use super::error::ApiResult;
 use crate::app::{App, AppRef};
 use crate::clock;
 use crate::fleet::stats::BUCKETS_US;
+
+/// Servers with a series of their own: what a home's Prometheus takes without a thought.
+const SERVERS_MAX: usize = 1000;
 
 pub(crate) fn routes() -> OpenApiRouter<AppRef> {
     OpenApiRouter::new().routes(routes!(metrics))
@@ -58,7 +61,10 @@ fn page(app: &App) -> String {
     let (phases, players) = fleet.server_counts();
     let phases: BTreeMap<String, u64> = phases.into_iter().map(|(phase, count)| (format!("{phase:?}"), count)).collect();
     page.labelled("manman_servers", "gauge", "Servers by phase, as their workers last said.", "phase", &phases);
-    page.plain("manman_players", "gauge", "Players on all servers.", players);
+    page.plain("manman_players", "gauge", "Players on all servers.", players.values().sum());
+    let (told, left_out) = fullest(&players);
+    page.labelled("manman_server_players", "gauge", "Players by server, of those that tell.", "server", &told);
+    page.plain("manman_server_players_left_out", "gauge", "Servers that tell their players and are too many to be listed.", left_out);
     page.plain("manman_log_streams", "gauge", "Streams of logs open at workers.", streams);
     page.plain("manman_readers", "gauge", "Streams of logs and events open at this host.", fleet.readers.count() as u64);
     page.plain("manman_settling_seconds", "gauge", "Time left in which the host calls nobody stale.", fleet.settling_seconds().into());
@@ -83,6 +89,15 @@ fn page(app: &App) -> String {
     page.plain("manman_database_connections", "gauge", "Connections to the database.", app.db.size().into());
     page.plain("manman_database_connections_idle", "gauge", "Of these, those that are idle.", app.db.num_idle() as u64);
     page.0
+}
+
+/// One series each for the fullest servers, and how many others there are.
+fn fullest(players: &BTreeMap<ServerId, u64>) -> (BTreeMap<String, u64>, u64) {
+    let mut servers: Vec<_> = players.iter().collect();
+    // The ids break ties, so that the same ones are listed each time.
+    servers.sort_by_key(|(id, online)| (std::cmp::Reverse(**online), **id));
+    let left_out = servers.len().saturating_sub(SERVERS_MAX) as u64;
+    (servers.into_iter().take(SERVERS_MAX).map(|(id, online)| (id.to_string(), *online)).collect(), left_out)
 }
 
 struct Page(String);
@@ -123,4 +138,18 @@ impl Page {
 #[expect(clippy::cast_precision_loss, reason = "a metric of whole microseconds may round beyond 2^53 of them")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_servers_are_listed_and_the_rest_is_counted() {
+        let id = |n: u64| ServerId::from_uuid(uuid::Uuid::from_u128(u128::from(n)));
+        let players = (0..1500).map(|n| (id(n), n % 10)).collect();
+        let (told, left_out) = fullest(&players);
+        assert_eq!((told.len(), left_out), (SERVERS_MAX, 500));
+        assert_eq!(told.values().sum::<u64>(), (4..10).map(|n| n * 150).sum::<u64>() + 3 * 100);
+    }
 }

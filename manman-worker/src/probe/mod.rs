@@ -1,9 +1,11 @@
 //! Watches over running games: takes their output into their logs, tells when they are ready, who
 //! plays on them, and what they use.
 
-mod quake3;
+mod ears;
+mod quake;
 mod query;
 mod ready;
+mod roster;
 mod watch;
 
 #[cfg(test)]
@@ -106,7 +108,7 @@ impl Supervision for Supervisor {
         let (watched, changes) = channel::channel(watched);
         let (done, drained) = channel::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch::run(self.books.clone(), self.signals.clone(), changes, done));
+        tasks.spawn(watch::run(self.books.clone(), self.console.clone(), self.signals.clone(), changes, done));
         inner.entries.insert(key, Entry { watched, drained, _tasks: tasks });
     }
 
@@ -128,7 +130,14 @@ impl Supervision for Supervisor {
         }
     }
 
-    async fn climb(&self, spec: &ServerSpec, instance: &Instance, driver: &dyn Driver, step: &StopStep, within: Duration) -> Result<Climbed, Problem> {
+    async fn climb(
+        &self,
+        spec: &ServerSpec,
+        instance: &Instance,
+        driver: &dyn Driver,
+        step: &StopStep,
+        within: Duration,
+    ) -> Result<Climbed, Problem> {
         self.console.climb(&Target { spec, instance, driver }, step, within).await
     }
 

@@ -1,22 +1,24 @@
 //! The watch over one instance: its output, its readiness, its players, its use of the machine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use manman_common::logs::{LogStream, records};
-use manman_common::spec::QuerySpec;
+use manman_common::status::Players;
 use manman_worker_core::InstanceState;
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::query::{self, QueryError};
+use super::ears::{self, Ears, Heard, News};
+use super::query::Asker;
 use super::ready::{Readiness, Rule, Verdict};
-use crate::driver::{DriverError, OutputBatch};
-use crate::logs::{self, Listener, LogBook, LogBooks, LogReader, Read, Trouble};
+use super::roster::{self, Allowance, Move, Roster};
+use crate::console::Console;
+use crate::driver::DriverError;
+use crate::logs::{self, LogBook, LogBooks, Trouble};
 use crate::reconcile::signals::{Observed, Signal, SignalSender, Watched};
 
 /// How often a game is looked at that is not ready yet.
@@ -32,9 +34,13 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// News of the log that wait for the watch.
 const NEWS_MAX: usize = 64;
 
-const CHUNK: usize = 256 * 1024;
-
-pub(super) async fn run(books: LogBooks, signals: SignalSender, watched: channel::Receiver<Watched>, drained: channel::Sender<bool>) {
+pub(super) async fn run(
+    books: LogBooks,
+    console: Console,
+    signals: SignalSender,
+    watched: channel::Receiver<Watched>,
+    drained: channel::Sender<bool>,
+) {
     let first = watched.borrow().clone();
     let server = first.instance.server;
     let opened = loop {
@@ -52,14 +58,39 @@ pub(super) async fn run(books: LogBooks, signals: SignalSender, watched: channel
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let pattern = first.spec.run.ready.log.as_deref().map(compile);
     let matched = Arc::<AtomicBool>::default();
-    let ears = Ears { pattern: pattern.clone().and_then(Result::ok), matched: Arc::clone(&matched), news };
+    let players = remembered(&opened, &first).await;
+    let ears = Ears {
+        pattern: pattern.clone().and_then(Result::ok),
+        matched: Arc::clone(&matched),
+        players: players.as_ref().and_then(|players| players.as_ref().ok()).cloned(),
+        news,
+    };
     let follow = async {
         logs::follow(&opened, &*first.driver, &first.instance, &ears).await;
         // Whoever waits may have gone.
         let _ = drained.send(true);
     };
-    let probe = Probe { book: opened.clone(), signals, watched: watched.clone(), heard, pattern, matched };
+    let probe = Probe { book: opened.clone(), console, signals, watched: watched.clone(), heard, pattern, matched, players };
     tokio::join!(follow, probe.run());
+}
+
+/// Who plays by the log of this instance so far; an error where its rule is none.
+async fn remembered(book: &LogBook, watched: &Watched) -> Option<Result<(roster::Rule, Arc<Mutex<Heard>>), String>> {
+    let rule = match roster::Rule::compile(watched.spec.run.players.as_ref()?) {
+        Ok(rule) => rule,
+        Err(error) => return Some(Err(error)),
+    };
+    let (book, instance, reading) = (book.clone(), watched.instance.id, rule.clone());
+    let roster = tokio::task::spawn_blocking(move || ears::remember(&book, instance, &reading)).await;
+    let roster = match roster {
+        Ok(Ok(roster)) => roster,
+        Ok(Err(error)) => {
+            tracing::warn!(server.id = %watched.instance.server, %error, "who plays could not be read from the log");
+            Roster::default()
+        }
+        Err(_) => Roster::default(),
+    };
+    Some(Ok((rule, Arc::new(Mutex::new(Heard { changed: true, roster, moves: Vec::new() })))))
 }
 
 fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
@@ -67,50 +98,16 @@ fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
     compiled.map(Arc::new).map_err(|error| error.to_string())
 }
 
-#[derive(Debug)]
-enum News {
-    Printed,
-    Matched,
-    Trouble(Option<Trouble>),
-}
-
-/// Hears every line as it goes into the log.
-struct Ears {
-    pattern: Option<Arc<Regex>>,
-    /// A line has matched, whether or not there was room for the news of it.
-    matched: Arc<AtomicBool>,
-    news: mpsc::Sender<News>,
-}
-
-impl Listener for Ears {
-    fn lines(&self, batch: &OutputBatch) {
-        let pattern = self.pattern.as_ref();
-        let matched =
-            pattern.is_some_and(|pattern| batch.lines.iter().any(|line| line.stream != LogStream::Manager && pattern.is_match(&line.text)));
-        if matched {
-            self.matched.store(true, Ordering::Relaxed);
-        }
-        let news = if matched { News::Matched } else { News::Printed };
-        match self.news.try_send(news) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-            // The watch is busy, and will hear enough of it.
-            Err(mpsc::error::TrySendError::Full(_)) => {}
-        }
-    }
-
-    fn trouble(&self, trouble: Option<Trouble>) {
-        // Told again with the next attempt.
-        let _ = self.news.try_send(News::Trouble(trouble));
-    }
-}
-
 struct Probe {
     book: LogBook,
+    console: Console,
     signals: SignalSender,
     watched: channel::Receiver<Watched>,
     heard: mpsc::Receiver<News>,
     pattern: Option<Result<Arc<Regex>, String>>,
     matched: Arc<AtomicBool>,
+    /// Who plays by the log, where it tells.
+    players: Option<Result<(roster::Rule, Arc<Mutex<Heard>>), String>>,
 }
 
 impl Probe {
@@ -122,7 +119,23 @@ impl Probe {
             rule.log = false;
             rule.ports = !rule.query;
         }
-        let mut query = first.spec.run.query.clone();
+        let mut query = None;
+        if let Some(asked) = &first.spec.run.query {
+            match Asker::new(asked) {
+                Ok(asker) => query = Some(asker),
+                Err(error) => {
+                    let hint = "its ready rule goes without; name a protocol such as `valve`, `quake3` or `minecraftjava`";
+                    self.condition("QueryUnknown", error.to_string(), Some(hint.to_owned())).await;
+                    rule.query = false;
+                    rule.ports = !rule.log;
+                }
+            }
+        }
+        if let Some(Err(error)) = &self.players {
+            self.condition("PlayersRule", format!("its rule for players is none, and they are not counted by its log: {error}"), None)
+                .await;
+        }
+        let mut allowance = Allowance::new(Instant::now());
         let mut state = Readiness::new(rule, first.was_ready, Instant::now());
         let mut told: Option<BTreeMap<String, Value>> = None;
         let mut troubles = Vec::new();
@@ -158,6 +171,7 @@ impl Probe {
                         InstanceState::Created | InstanceState::Exited(_) => continue,
                     }
                     self.look(&watched, &mut state, &mut query, &mut told, count).await;
+                    self.tell_players(query.is_some(), &mut allowance);
                     count = count.wrapping_add(1);
                 }
             }
@@ -168,7 +182,7 @@ impl Probe {
         &mut self,
         watched: &Watched,
         state: &mut Readiness,
-        query: &mut Option<QuerySpec>,
+        query: &mut Option<Asker>,
         told: &mut Option<BTreeMap<String, Value>>,
         count: u32,
     ) {
@@ -184,11 +198,14 @@ impl Probe {
             };
             self.verdict(verdict, state).await;
         }
-        if let Some(asked) = query.clone()
+        if let Some(asker) = query
             && (!state.is_ready() || count.is_multiple_of(QUERY_TICKS) || told.is_none())
         {
-            let verdict = match query::ask(&asked).await {
-                Ok(answer) => {
+            let verdict = match asker.ask().await {
+                Ok(mut answer) => {
+                    if answer.players.names.is_empty() && answer.players.online > 0 {
+                        answer.players.names = self.names_by_log();
+                    }
                     // Told again soon, so a full channel may drop them.
                     let _ = self.signals.try_send(self.signal(Observed::Players(answer.players)));
                     if told.as_ref() != Some(&answer.extra)
@@ -198,17 +215,10 @@ impl Probe {
                     }
                     state.query_answered()
                 }
-                Err(error @ QueryError::UnknownProtocol(_)) => {
-                    *query = None;
-                    self.condition(
-                        "QueryUnknown",
-                        error.to_string(),
-                        Some("its ready rule goes without; name a protocol such as `valve`, `quake3` or `minecraft`".to_owned()),
-                    )
-                    .await;
-                    state.query_answered()
+                Err(error) => {
+                    tracing::debug!(server.id = %watched.instance.server, %error, "a query failed");
+                    state.query_failed()
                 }
-                Err(QueryError::NoAnswer { .. }) => state.query_failed(),
             };
             self.verdict(verdict, state).await;
         }
@@ -219,6 +229,40 @@ impl Probe {
         }
         let late = state.tick(Instant::now());
         self.verdict(late, state).await;
+    }
+
+    fn names_by_log(&self) -> Vec<String> {
+        match &self.players {
+            Some(Ok((_, heard))) => ears::lock(heard).roster.names(),
+            Some(Err(_)) | None => Vec::new(),
+        }
+    }
+
+    /// Tells who came and left since the last look, and how many there are where no query does.
+    fn tell_players(&self, by_query: bool, allowance: &mut Allowance) {
+        let Some(Ok((_, heard))) = &self.players else { return };
+        let (moves, players) = {
+            let mut heard = ears::lock(heard);
+            let moves = std::mem::take(&mut heard.moves);
+            let changed = std::mem::take(&mut heard.changed) && !by_query;
+            // How many fit in is not in the log.
+            let players = changed.then(|| Players { online: heard.roster.online(), max: 0, names: heard.roster.names() });
+            (moves, players)
+        };
+        for step in moves {
+            if allowance.take(Instant::now()) {
+                let observed = match step {
+                    Move::Joined(player) => Observed::Joined { player },
+                    Move::Left(player) => Observed::Left { player },
+                };
+                let _ = self.signals.try_send(self.signal(observed));
+            }
+        }
+        if let Some(players) = players
+            && self.signals.try_send(self.signal(Observed::Players(players))).is_err()
+        {
+            ears::lock(heard).changed = true;
+        }
     }
 
     /// Where the game's own network can not be looked into, that it runs has to do.
@@ -232,22 +276,7 @@ impl Probe {
     async fn log_has_match(&self, watched: &Watched) -> bool {
         let Some(Ok(pattern)) = self.pattern.clone() else { return false };
         let (book, instance) = (self.book.clone(), watched.instance.id);
-        let search = move || -> std::io::Result<bool> {
-            let Some(from) = book.begin_of(instance)? else { return Ok(false) };
-            let mut reader = LogReader::new(&book, from);
-            loop {
-                match reader.read(CHUNK)? {
-                    Read::Chunk(chunk) => {
-                        let mut printed = records(&chunk).filter(|record| record.stream != LogStream::Manager);
-                        if printed.any(|record| pattern.is_match(record.text)) {
-                            return Ok(true);
-                        }
-                    }
-                    Read::Gap(_) => {}
-                    Read::End => return Ok(false),
-                }
-            }
-        };
+        let search = move || ears::search(&book, instance, |text| pattern.is_match(text));
         matches!(tokio::task::spawn_blocking(search).await, Ok(Ok(true)))
     }
 

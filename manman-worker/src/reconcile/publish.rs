@@ -98,7 +98,7 @@ impl Publisher {
         let mut status = self.planned.get(&server)?.clone();
         if let Some(passing) = self.passing.get(&server) {
             if passing.instance.is_some() && passing.instance == status.instance {
-                status.players = passing.players;
+                status.players = passing.players.clone();
                 status.extra = passing.extra.clone();
                 status.usage = passing.usage;
             }

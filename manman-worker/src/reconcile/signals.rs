@@ -53,7 +53,22 @@ pub enum Observed {
     Unready {
         reason: String,
     },
+    /// Neither its query nor its console has answered for so long, counted by a monotonic clock from
+    /// when it last did, became ready or was taken over. Only where its hang rule asks for it, and
+    /// only what the game owes: a failure of the worker's own is no silence.
+    Silent {
+        seconds: u64,
+    },
+    /// It answers again after a [`Silent`](Self::Silent).
+    Answers,
     Players(Players),
+    /// Somebody came, as the game's log tells.
+    Joined {
+        player: String,
+    },
+    Left {
+        player: String,
+    },
     /// What the query tells besides: `map`, `version`. Replaces what was told before.
     Extra(BTreeMap<String, serde_json::Value>),
     Usage(Usage),

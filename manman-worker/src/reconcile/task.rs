@@ -226,6 +226,29 @@ impl Reconciler {
                     self.publisher.passing(server, instance).players = Some(players);
                     continue;
                 }
+                // Whoever follows the log has seen it there.
+                Observed::Joined { player } => {
+                    self.event(
+                        server,
+                        "server.player_joined",
+                        format!("{player} has joined"),
+                        serde_json::json!({ "player": player }),
+                        true,
+                        now,
+                    );
+                    continue;
+                }
+                Observed::Left { player } => {
+                    self.event(
+                        server,
+                        "server.player_left",
+                        format!("{player} has left"),
+                        serde_json::json!({ "player": player }),
+                        true,
+                        now,
+                    );
+                    continue;
+                }
                 Observed::Extra(extra) => {
                     self.publisher.passing(server, instance).extra = extra;
                     continue;
@@ -235,6 +258,8 @@ impl Reconciler {
                     continue;
                 }
                 Observed::Ready => Sign::Ready,
+                Observed::Silent { seconds } => Sign::Silent { seconds },
+                Observed::Answers => Sign::Answers,
                 Observed::Unready { reason } => Sign::Unready { reason },
                 Observed::TypedStop => Sign::TypedStop,
                 Observed::Condition { kind, message, hint } => Sign::Condition { kind, message, hint },
@@ -248,7 +273,7 @@ impl Reconciler {
             }
             self.tell(server, happenings, now);
         }
-        if !methods.is_empty() {
+        if !methods.is_empty() || !self.events.is_empty() {
             let _ = self.commit(Vec::new()).await;
         }
         self.publisher.publish(told);
@@ -290,12 +315,17 @@ impl Reconciler {
         for Happening { kind, message, data } in happenings {
             tracing::info!(server.id = %server, kind, "server {message}");
             self.supervision.note(server, message.clone());
-            if self.events.len() >= EVENTS_WAITING_MAX {
-                tracing::error!(server.id = %server, kind, "an event is lost: the disk has taken none for too long");
-                continue;
-            }
-            self.events.push(NewEvent { at: now, kind: kind.to_owned(), server_id: Some(server), message, data, metric: false });
+            self.event(server, kind, message, data, false, now);
         }
+    }
+
+    /// Puts an event into the outbox of the next commit; of too many, those that are `metric` go first.
+    fn event(&mut self, server: ServerId, kind: &str, message: String, data: serde_json::Value, metric: bool, now: Timestamp) {
+        if self.events.len() >= EVENTS_WAITING_MAX {
+            tracing::error!(server.id = %server, kind, "an event is lost: the disk has taken none for too long");
+            return;
+        }
+        self.events.push(NewEvent { at: now, kind: kind.to_owned(), server_id: Some(server), message, data, metric });
     }
 
     /// Everything that has changed, in one transaction. What could not be stored stays to be stored.

@@ -40,7 +40,7 @@ pub(crate) fn view(app: &App, server: Server) -> ServerView {
         instance: status.and_then(|status| status.instance),
         restarts: status.map_or(0, |status| status.restarts),
         exit: status.and_then(|status| status.exit.clone()),
-        players: status.and_then(|status| status.players),
+        players: status.and_then(|status| status.players.clone()),
         progress: status.and_then(|status| status.progress.clone()),
         backoff_until: status.and_then(|status| status.backoff_until),
         usage: status.and_then(|status| status.usage),
@@ -86,8 +86,8 @@ fn url(definition: Option<&Definition>, server: &Server) -> Option<String> {
     }
     let address = format!("{}:{port}", bracketed(&server.worker_address));
     let by_steam = server.game_id.method() == InstallMethod::Steamcmd
-        || server.run.query.as_ref().is_some_and(|query| matches!(query.protocol.as_str(), "valve" | "a2s" | "source"));
-    let minecraft = server.run.query.as_ref().is_some_and(|query| query.protocol == "minecraft");
+        || server.run.query.as_ref().is_some_and(|query| matches!(query.protocol.as_str(), "valve" | "a2s" | "source" | "goldsrc"));
+    let minecraft = server.run.query.as_ref().is_some_and(|query| matches!(query.protocol.as_str(), "minecraft" | "minecraft-java" | "minecraftjava"));
     Some(match (by_steam, minecraft) {
         (true, _) => format!("steam://connect/{address}"),
         (false, true) => format!("minecraft://{address}"),

@@ -1,5 +1,6 @@
 //! A server as a row and as a page.
 
+use manman_common::status::Players;
 use manman_common::wire::ServerView;
 
 use crate::clock;
@@ -14,7 +15,7 @@ pub(crate) fn table(servers: &[ServerView]) -> Table {
         table.row(vec![
             server.name.to_string().into(),
             Cell::coloured(phase_word(server), style::of_phase(server.phase)),
-            server.players.map_or_else(|| "-".into(), |players| Cell::number(format!("{}/{}", players.online, players.max))),
+            server.players.as_ref().map_or_else(|| "-".into(), |players| Cell::number(players.to_string())),
             address(server).unwrap_or_default().into(),
             server.usage.map_or_else(|| "-".into(), |usage| Cell::number(cores(usage.cpu_millis))),
             server.usage.map_or_else(|| "-".into(), |usage| Cell::number(show_size(usage.memory_bytes))),
@@ -49,6 +50,18 @@ fn address(server: &ServerView) -> Option<String> {
     server.url.clone().or_else(|| server.ports.first().map(|port| format!("{}:{}", port.address, port.port)))
 }
 
+/// `2 of 8: Ada, Bob`.
+fn players(players: &Players) -> String {
+    let mut text = match players.max {
+        0 => players.online.to_string(),
+        max => format!("{} of {max}", players.online),
+    };
+    if !players.names.is_empty() {
+        text.push_str(&format!(": {}", players.names.join(", ")));
+    }
+    text
+}
+
 pub(super) fn sheet(server: &ServerView) -> Sheet {
     let mut sheet = Sheet::new();
     sheet.line("name", server.name.to_string());
@@ -62,7 +75,7 @@ pub(super) fn sheet(server: &ServerView) -> Sheet {
     for port in &server.ports {
         sheet.line("port", format!("{} {}:{}/{}", port.name, port.address, port.port, port.protocol.as_str()));
     }
-    sheet.maybe("players", server.players.map(|players| format!("{} of {}", players.online, players.max)));
+    sheet.maybe("players", server.players.as_ref().map(players));
     sheet.line("worker", server.worker_name.to_string());
     sheet.maybe("cpu", server.usage.map(|usage| format!("{} cores", cores(usage.cpu_millis))));
     sheet.maybe("memory", server.usage.map(|usage| show_size(usage.memory_bytes)));
