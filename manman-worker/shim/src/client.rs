@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -66,6 +66,12 @@ impl Client {
             other => return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the shim answered {other:?}"))),
         }
         Ok(client)
+    }
+
+    /// For a client that is told when there is something to read: [`news`](Self::news) then never
+    /// waits. Nothing may be asked any more.
+    pub fn only_news(&mut self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)
     }
 
     pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
@@ -181,6 +187,18 @@ impl Client {
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Client {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
 }
 
 impl From<Answer<'_>> for Reply {

@@ -24,6 +24,9 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// Puts `env` on top of the shim's own environment: for a container, whose image has made one.
     pub inherit_env: bool,
+    /// A directory that the game finds under another name, in a mount namespace of its own: for a
+    /// game whose user may not pass through the directories above its data.
+    pub bind: Option<Bind>,
     /// Where the game starts; where the shim was started if there is none.
     pub cwd: Option<PathBuf>,
     pub user: Option<User>,
@@ -49,6 +52,13 @@ pub struct User {
     pub gid: u32,
     /// Supplementary groups, all of them.
     pub groups: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    pub source: PathBuf,
+    /// An empty directory that is there.
+    pub target: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +112,7 @@ impl Spec {
             argv,
             env: Vec::new(),
             inherit_env: false,
+            bind: None,
             cwd: None,
             user: None,
             stdio: Stdio::Pipes,
@@ -129,6 +140,10 @@ impl Spec {
             put(&mut out, "env", [name.as_bytes(), b"=", value.as_bytes()].concat());
         }
         put_display(&mut out, "inherit_env", u8::from(self.inherit_env));
+        if let Some(bind) = &self.bind {
+            put(&mut out, "bind_source", bind.source.as_os_str().as_bytes());
+            put(&mut out, "bind_target", bind.target.as_os_str().as_bytes());
+        }
         if let Some(cwd) = &self.cwd {
             put(&mut out, "cwd", cwd.as_os_str().as_bytes());
         }
@@ -193,6 +208,8 @@ struct Draft {
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     inherit_env: bool,
+    bind_source: Option<PathBuf>,
+    bind_target: Option<PathBuf>,
     cwd: Option<PathBuf>,
     uid: Option<u32>,
     gid: Option<u32>,
@@ -226,6 +243,8 @@ impl Draft {
                 self.env.push((OsString::from_vec(value[..equals].to_vec()), OsString::from_vec(value[equals + 1..].to_vec())));
             }
             "inherit_env" => self.inherit_env = truth(key, value)?,
+            "bind_source" => self.bind_source = Some(path()),
+            "bind_target" => self.bind_target = Some(path()),
             "cwd" => self.cwd = Some(path()),
             "uid" => self.uid = Some(small()?),
             "gid" => self.gid = Some(small()?),
@@ -265,6 +284,12 @@ impl Draft {
             (Some(_), None) => return Err(SpecError::Missing("epoch")),
             (None, Some(_)) => return Err(SpecError::Missing("lock")),
         };
+        let bind = match (self.bind_source, self.bind_target) {
+            (Some(source), Some(target)) => Some(Bind { source, target }),
+            (None, None) => None,
+            (Some(_), None) => return Err(SpecError::Missing("bind_target")),
+            (None, Some(_)) => return Err(SpecError::Missing("bind_source")),
+        };
         if self.argv.first().is_none_or(|program| program.is_empty()) {
             return Err(SpecError::Missing("arg"));
         }
@@ -274,6 +299,7 @@ impl Draft {
             argv: self.argv,
             env: self.env,
             inherit_env: self.inherit_env,
+            bind,
             cwd: self.cwd,
             user,
             stdio: self.stdio.ok_or(SpecError::Missing("stdio"))?,
@@ -361,6 +387,7 @@ mod tests {
         let log = LogPlace { dir: "/log".into(), segment_bytes: 1 << 26, total_bytes: 1 << 30 };
         let mut spec = Spec::new("0193", "n0nce", vec!["./start.sh".into(), "a b\nc\\".into(), "".into()], log);
         spec.env = vec![("A".into(), "1=2\n".into()), ("B".into(), "".into())];
+        spec.bind = Some(Bind { source: "/root/data".into(), target: "/run/game".into() });
         spec.cwd = Some("/data".into());
         spec.user = Some(User { uid: 1000, gid: 1001, groups: vec![1001, 7] });
         spec.stdio = Stdio::Pty { rows: 40, columns: 200 };
@@ -390,7 +417,7 @@ mod tests {
             ("rung=30000 console save-all", "rung=1 action save", "`rung` can not be `1 action save`"),
             ("nonce=n0nce", "nonce=\u{1}", "`nonce` can not be `…`"),
             ("stdio=pty 40 200", "stdio=pty 40", "`stdio` can not be `pty 40`"),
-            ("cwd=/data\n", "cwd\n", "line 9 is not key=value"),
+            ("cwd=/data\n", "cwd\n", "line 11 is not key=value"),
         ] {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good, "{from}");

@@ -65,6 +65,9 @@ fn prepare(gate: &mut UnixStream, shim_cwd: &Path) -> Result<String, String> {
         .and_then(|()| rustix::stdio::dup2_stderr(&stderr))
         .map_err(io::Error::from)
         .map_err(at("take over stdio"))?;
+    if let Some(bind) = &spec.bind {
+        crate::sys::bind(bind).map_err(at(format_args!("show {} as {}", bind.source.display(), bind.target.display())))?;
+    }
     restrict(&spec)?;
     // Last, since from here on a signal that was meant for the game ends this process.
     crate::sys::plain().map_err(at("reset signals"))?;

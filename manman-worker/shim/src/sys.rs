@@ -5,11 +5,14 @@
 //! start. A game gets none of this, nor what a worker has been started with (`nohup`): [`plain`]
 //! and [`keep_descriptors`].
 //!
+//! A mount namespace of the game's own: rustix calls `unshare` unsafe, since it could take descriptors
+//! away from other threads; here it does not.
+//!
 //! And who is at the other end of a socket: rustix reads the peer's pid as a number that can not be
 //! 0, which it is for a peer outside this process's pid namespace, the worker of a container.
 #![expect(
     unsafe_code,
-    reason = "std and rustix have no safe way to block signals, to poll for them, to name a descriptor by its number, or to ask for a peer without a pid"
+    reason = "std and rustix have no safe way to block signals, to poll for them, to unshare, to name a descriptor by its number, or to ask for a peer without a pid"
 )]
 
 use std::ffi::c_int;
@@ -17,9 +20,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use manman_shim::spec::Bind;
 use rustix::fs::OFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use rustix::process::Signal;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// `sigset_t` of glibc and musl: 1024 bits, signal n at bit n - 1.
 #[repr(C)]
@@ -106,6 +112,15 @@ pub(crate) fn plain() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Shows a directory under another name, to this process and what it starts alone.
+pub(crate) fn bind(bind: &Bind) -> io::Result<()> {
+    // SAFETY: no descriptor table is unshared, and this is the only thread of its process.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    // What is mounted from here on is nobody else's, and what others unmount goes here, too.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    Ok(mount_bind_recursive(&bind.source, &bind.target)?)
 }
 
 /// The user of the process that has connected.
