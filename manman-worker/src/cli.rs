@@ -30,6 +30,10 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve HTTP by processes: each request starts one, which answers on a socket
+    Stage(manman_stage::service::StageArgs),
+    /// Answer a request or an action, from within its process
+    Reply(manman_stage::reply::ReplyArgs),
     /// Check what a worker needs of this machine
     Doctor {
         #[command(flatten)]

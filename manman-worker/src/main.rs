@@ -15,30 +15,38 @@ use cli::{Cli, Command};
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    if let Some(code) = manman_stage::shim::asked() {
+        return code;
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("TLS can not be set up", None);
     }
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the runtime can not be set up: {error}"), None),
-    };
-    match cli.command {
+    match Cli::parse().command {
         Command::Run(args) => {
             set_up_log();
             match args.resolve() {
-                Ok(config) => runtime.block_on(run(config)),
+                Ok(config) => in_runtime(run(config)),
                 Err(error) => fail(&chain(&error), error.hint()),
             }
         }
         Command::Plan { worker, json } => match worker.resolve() {
-            Ok(config) => report(runtime.block_on(manman_worker::plan_cmd::plan(&config)), json),
+            Ok(config) => in_runtime(async { report(manman_worker::plan_cmd::plan(&config).await, json) }),
             Err(error) => fail(&chain(&error), error.hint()),
         },
         Command::Doctor { worker, json } => match worker.resolve() {
-            Ok(config) => report(Ok(runtime.block_on(manman_worker::doctor::doctor(&config))), json),
+            Ok(config) => in_runtime(async { report(Ok(manman_worker::doctor::doctor(&config).await), json) }),
             Err(error) => fail(&chain(&error), error.hint()),
         },
+        // These two bring what they need: a runtime of its own for the one, none for the other.
+        Command::Stage(args) => manman_stage::run_stage(args),
+        Command::Reply(args) => manman_stage::run_reply(args),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&format!("the runtime can not be set up: {error}"), None),
     }
 }
 

@@ -252,7 +252,9 @@ pub(crate) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Probl
 
 async fn next(engine: &Engine, peer: UCred, request: &Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET {
-        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the next request is fetched by GET").header(ALLOW, HeaderValue::from_static("GET")).response();
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the next request is fetched by GET")
+            .header(ALLOW, HeaderValue::from_static("GET"))
+            .response();
     }
     let named = request.uri().path().strip_prefix("/next/").and_then(parse_id);
     match engine.inner.pools.next(&engine.inner, named, peer.pid()).await {

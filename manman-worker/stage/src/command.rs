@@ -125,9 +125,10 @@ fn beside(name: &str, wd: &Path) -> Result<PathBuf, CommandError> {
 
 fn searched(name: &str, path: Option<&OsStr>) -> Result<PathBuf, CommandError> {
     let path = path.unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
-    let found = std::env::split_paths(path).filter(|directory| directory.is_absolute()).map(|directory| directory.join(name)).find(|file| {
-        std::fs::metadata(file).is_ok_and(|meta| meta.is_file()) && rustix::fs::access(file, Access::EXEC_OK).is_ok()
-    });
+    let found = std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name))
+        .find(|file| std::fs::metadata(file).is_ok_and(|meta| meta.is_file()) && rustix::fs::access(file, Access::EXEC_OK).is_ok());
     found.ok_or_else(|| CommandError::Missing { name: name.to_owned(), place: format!("the PATH {}", path.display()) })
 }
 

@@ -52,9 +52,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-pub use self::history::Record;
 pub(crate) use self::arbiter::{Arbiter, Delivery};
 pub(crate) use self::history::History;
+pub use self::history::Record;
 pub(crate) use self::launch::Launcher;
 pub use crate::config::file::{OnDisconnect, OnExit};
 
@@ -219,7 +219,10 @@ impl fmt::Display for Failure {
 pub enum Event {
     /// Sent to `/progress`: any text, JSON by custom.
     Progress(String),
-    Line { stream: Stream, text: String },
+    Line {
+        stream: Stream,
+        text: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -226,9 +226,13 @@ impl Call<'_> {
 
     async fn permit(&self, state: Option<&RouteState>, within: Duration) -> Result<(Option<Permit>, Permit), Problem> {
         if self.front.draining.load(Ordering::Relaxed) {
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the stage is ending").header(RETRY_AFTER, HeaderValue::from_static("1")));
+            return Err(
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the stage is ending").header(RETRY_AFTER, HeaderValue::from_static("1"))
+            );
         }
-        let full = || Problem::new(StatusCode::TOO_MANY_REQUESTS, "as much is under way as may be").header(RETRY_AFTER, HeaderValue::from_static("1"));
+        let full = || {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "as much is under way as may be").header(RETRY_AFTER, HeaderValue::from_static("1"))
+        };
         let own = match state.and_then(|state| state.gate.as_ref()) {
             Some(gate) => Some(gate.enter(within).await.ok_or_else(full)?),
             None => None,

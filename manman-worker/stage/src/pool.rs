@@ -72,7 +72,6 @@ pub(crate) struct Work {
     pub(crate) id: Uuid,
     pub(crate) payload: Bytes,
     pub(crate) head: HeaderMap,
-    pub(crate) deadline: Instant,
     failed: oneshot::Sender<Failure>,
 }
 
@@ -177,7 +176,7 @@ impl Pool {
         let reply = inner.arbiter.open(id, label, None);
         let deadline = Instant::now() + time;
         let asked = Asked { inner, id, deadline };
-        self.submit(inner, Work { id, payload, head, deadline, failed: failed_tx });
+        self.submit(inner, Work { id, payload, head, failed: failed_tx });
         let answer = async {
             // Cancel-safe: both are levels. An answer is heard before the end of who gave it.
             tokio::select! {

@@ -11,7 +11,9 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: jq -n '{pets: []}' | manman-worker reply\n         manman-worker reply --status 404 '{\"error\": \"no such pet\"}'")]
+#[command(
+    after_help = "Example: jq -n '{pets: []}' | manman-worker reply\n         manman-worker reply --status 404 '{\"error\": \"no such pet\"}'"
+)]
 pub struct ReplyArgs {
     /// The answer [default: what stdin says]
     body: Option<String>,

@@ -87,5 +87,6 @@ fn limit(text: &OsStr) -> Result<(), String> {
     let (resource, value) = parsed.ok_or_else(|| format!("`{}` is no limit", text.display()))?;
     // Never above what this process may have itself.
     let value = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
-    setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) }).map_err(|error| format!("the limit `{}`: {error}", text.display()))
+    setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+        .map_err(|error| format!("the limit `{}`: {error}", text.display()))
 }

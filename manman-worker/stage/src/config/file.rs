@@ -187,18 +187,8 @@ pub enum Verb {
 }
 
 impl Verb {
-    pub const ALL: [Self; 10] = [
-        Self::Get,
-        Self::Head,
-        Self::Post,
-        Self::Put,
-        Self::Patch,
-        Self::Delete,
-        Self::Options,
-        Self::Trace,
-        Self::Connect,
-        Self::Query,
-    ];
+    pub const ALL: [Self; 10] =
+        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options, Self::Trace, Self::Connect, Self::Query];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -316,13 +306,20 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        assert_eq!(["64M", "1k", "7", "2GiB", "x", "9x", "99999999999G"].map(parse_size), [Some(64 << 20), Some(1024), Some(7), Some(2 << 30), None, None, None]);
+        assert_eq!(
+            ["64M", "1k", "7", "2GiB", "x", "9x", "99999999999G"].map(parse_size),
+            [Some(64 << 20), Some(1024), Some(7), Some(2 << 30), None, None, None]
+        );
     }
 
     #[test]
     fn every_spelling_is_the_same_key() {
-        for (a, b, c) in [("validate-in", "validate-out", "inject"), ("validate_in", "validate_out", "in"), ("validatein", "validateout", "in")] {
-            let text = format!("paths:\n  get/pets:\n    GET:\n      {a}: true\n      {b}: true\n      {c}: {{cmd: echo, on-exit: 204, env: {{A: b}}}}\n      logstdout: header\n      out: usocket://uri/{{req_id}}\n");
+        for (a, b, c) in
+            [("validate-in", "validate-out", "inject"), ("validate_in", "validate_out", "in"), ("validatein", "validateout", "in")]
+        {
+            let text = format!(
+                "paths:\n  get/pets:\n    GET:\n      {a}: true\n      {b}: true\n      {c}: {{cmd: echo, on-exit: 204, env: {{A: b}}}}\n      logstdout: header\n      out: usocket://uri/{{req_id}}\n"
+            );
             let file = File::parse(&text).expect("it is valid");
             let operation = &file.paths["get/pets"][&Verb::Get];
             assert!(operation.validatein && operation.validateout && operation.logstdout == LogStdout::Header, "{text}");

@@ -67,7 +67,8 @@ pub(crate) enum Delivery {
 impl Arbiter {
     pub(crate) fn open(&self, id: Uuid, label: &str, events: Option<mpsc::Sender<Event>>) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
-        let entry = Entry { slot: Slot::Waiting(sender), root: None, label: label.to_owned(), started: clock::unix_millis(), logs: None, events };
+        let entry =
+            Entry { slot: Slot::Waiting(sender), root: None, label: label.to_owned(), started: clock::unix_millis(), logs: None, events };
         self.live().insert(id, entry);
         receiver
     }

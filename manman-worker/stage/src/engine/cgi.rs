@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn headers_are_taken_if_there_are_some() {
-        let with = reply(Bytes::from_static(b"Status: 404 Not Found\nContent-Type: text/plain\nX-A: b\n\nno\n\nsuch"), |name| name == "x-a").expect("it is CGI");
+        let with =
+            reply(Bytes::from_static(b"Status: 404 Not Found\nContent-Type: text/plain\nX-A: b\n\nno\n\nsuch"), |name| name == "x-a")
+                .expect("it is CGI");
         assert_eq!((with.status, &with.body[..], with.headers.len()), (404, &b"no\n\nsuch"[..], 1));
         let without = reply(Bytes::from_static(b"a: b\n\nc"), |_| true).expect("it is text");
         assert_eq!((without.status, &without.body[..]), (200, &b"a: b\n\nc"[..]));

@@ -18,7 +18,14 @@ use crate::config::{LogStdout, Route};
 use crate::shim;
 
 /// Comes back when it has gone, with what its requests are told.
-pub(crate) async fn live(inner: &Arc<Inner>, route: &Route, id: Uuid, known: impl Fn(i32), kill: &Notify, stop: &CancellationToken) -> Failure {
+pub(crate) async fn live(
+    inner: &Arc<Inner>,
+    route: &Route,
+    id: Uuid,
+    known: impl Fn(i32),
+    kill: &Notify,
+    stop: &CancellationToken,
+) -> Failure {
     let started = Instant::now();
     let mut leaf = if route.limits.is_none() { Leaf::default() } else { inner.groups.make(id, &route.limits) };
     let mut process = match inner.launcher.launch(launch(inner, route, id, &leaf)).await {

@@ -136,7 +136,8 @@ fn start(launch: Launch, roots: &Roots) -> io::Result<Process> {
         }
     };
     roots.known.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get(), id);
-    let (stdin, stdout, stderr) = (child.stdin.take().map(Into::into), child.stdout.take().map(Into::into), child.stderr.take().map(Into::into));
+    let (stdin, stdout, stderr) =
+        (child.stdin.take().map(Into::into), child.stdout.take().map(Into::into), child.stderr.take().map(Into::into));
     Ok(Process { pid, child, pidfd: Some(pidfd), stdin, stdout, stderr, file })
 }
 

@@ -50,7 +50,8 @@ impl Groups {
         let two = unified(&mounts, &own).filter(|base| delegated(base, alone));
         let find = |name: &str| {
             if let Some(base) = &two
-                && std::fs::read_to_string(base.join("cgroup.subtree_control")).is_ok_and(|list| list.split_whitespace().any(|word| word == name))
+                && std::fs::read_to_string(base.join("cgroup.subtree_control"))
+                    .is_ok_and(|list| list.split_whitespace().any(|word| word == name))
             {
                 return Some(Controller { version: Version::Two, base: base.clone() });
             }
@@ -204,7 +205,9 @@ fn mount(mounts: &str, kind: &str, option: Option<&str>) -> Option<(String, Stri
     mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut right = right.split(' ');
-        if right.next() != Some(kind) || option.is_some_and(|option| !right.nth(1).unwrap_or_default().split(',').any(|word| word == option)) {
+        if right.next() != Some(kind)
+            || option.is_some_and(|option| !right.nth(1).unwrap_or_default().split(',').any(|word| word == option))
+        {
             return None;
         }
         let mut left = left.split(' ').skip(3);

@@ -178,7 +178,15 @@ mod tests {
     async fn long_lines_are_cut_and_the_last_one_is_kept() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let (events, mut seen) = mpsc::channel(64);
-        let sink = Sink { id: Uuid::nil(), label: String::new(), stream: Stream::Stdout, logs: Arc::default(), log: false, events: Some(events), whole: Some(100_000) };
+        let sink = Sink {
+            id: Uuid::nil(),
+            label: String::new(),
+            stream: Stream::Stdout,
+            logs: Arc::default(),
+            log: false,
+            events: Some(events),
+            whole: Some(100_000),
+        };
         let reading = tokio::spawn(drain(reader.into(), sink));
         let mut text = vec![b'a'; LINE + 10];
         text.extend_from_slice(b"\nsecond\r\nlast");

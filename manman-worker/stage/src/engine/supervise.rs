@@ -169,7 +169,14 @@ impl Request<'_> {
     }
 
     /// Until the process has ended, which it is told to when its time is over.
-    async fn watch(&mut self, pid: Pid, exit: &AsyncFd<OwnedFd>, reply: &mut oneshot::Receiver<Reply>, caller: &CancellationToken, deadline: Instant) {
+    async fn watch(
+        &mut self,
+        pid: Pid,
+        exit: &AsyncFd<OwnedFd>,
+        reply: &mut oneshot::Receiver<Reply>,
+        caller: &CancellationToken,
+        deadline: Instant,
+    ) {
         let mut kill_at = None;
         let mut waiting = true;
         loop {

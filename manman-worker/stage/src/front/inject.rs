@@ -33,8 +33,7 @@ pub(super) fn check(route: &Route, payload: &[u8], params: &Params) -> Result<()
     if let Some((name, _)) = params.iter().find(|(_, value)| value.contains('\0')) {
         return Err(Problem::bad_request(format!("the path parameter `{name}` has a NUL, which no variable can hold")));
     }
-    let bodiless = payload.is_empty() && matches!(route.verb, Verb::Get | Verb::Head | Verb::Delete | Verb::Options | Verb::Trace);
-    if route.encoding == Encoding::Json && !bodiless {
+    if route.encoding == Encoding::Json && !is_bodiless(route.verb, payload) {
         // The bytes are handed on as they came; they are only looked at.
         serde_json::from_slice::<IgnoredAny>(payload).map_err(|error| Problem::bad_request(format!("the body is no JSON: {error}")))?;
     }
@@ -51,6 +50,11 @@ pub(super) fn check(route: &Route, payload: &[u8], params: &Params) -> Result<()
         return Err(Problem::bad_request("a body that begins with `-` would be taken for an option"));
     }
     Ok(())
+}
+
+/// A request of a verb that needs no body, and has none.
+fn is_bodiless(verb: Verb, payload: &[u8]) -> bool {
+    payload.is_empty() && matches!(verb, Verb::Get | Verb::Head | Verb::Delete | Verb::Options | Verb::Trace)
 }
 
 /// What a process is told of its request.
@@ -82,6 +86,8 @@ pub(super) fn job(route: &Route, label: String, payload: Bytes, values: Vec<(Str
     job.env.clone_from(&route.env);
     job.env.extend(values.into_iter().map(|(name, value)| (name.into(), value.into())));
     job.input = match route.channel {
+        // Without a body there is no argument, unless the command has a place for it.
+        Channel::Cmdline if is_bodiless(route.verb, &payload) && route.command.payload_at.is_none() => Input::None,
         Channel::Cmdline => Input::Argument(payload),
         Channel::Stdin => Input::Stdin(payload),
         Channel::File => Input::File(payload),
@@ -103,17 +109,10 @@ mod tests {
             headers.insert("x-timeout", text.parse().expect("a header"));
             timeout(&headers, own).ok().map(|time| time.as_millis())
         };
-        assert_eq!(["250", "250ms", "0.5s", "9s", "0", "-1", "x", "nan", "1e99s"].map(read), [
-            Some(250),
-            Some(250),
-            Some(500),
-            Some(1000),
-            None,
-            None,
-            None,
-            None,
-            None
-        ]);
+        assert_eq!(
+            ["250", "250ms", "0.5s", "9s", "0", "-1", "x", "nan", "1e99s"].map(read),
+            [Some(250), Some(250), Some(500), Some(1000), None, None, None, None, None]
+        );
         assert_eq!(timeout(&HeaderMap::new(), own).ok(), Some(own));
     }
 }

@@ -34,7 +34,9 @@ impl Document {
         // JSON is YAML, and its own parser is the faster one.
         let value: Value = match serde_json::from_str(&text) {
             Ok(value) => value,
-            Err(_) => serde_saphyr::from_str(&text).map_err(|source| OpenApiError::Yaml { path: path.to_owned(), source: Box::new(source) })?,
+            Err(_) => {
+                serde_saphyr::from_str(&text).map_err(|source| OpenApiError::Yaml { path: path.to_owned(), source: Box::new(source) })?
+            }
         };
         Self::new(value).map_err(|what| OpenApiError::Document { path: path.to_owned(), what })
     }
@@ -87,7 +89,9 @@ impl Document {
             let value = self.side(direction).pointer(&place)?;
             match value.get("$ref").and_then(Value::as_str) {
                 None => return Some(place),
-                Some(reference) => place = percent_encoding::percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()?.into_owned(),
+                Some(reference) => {
+                    place = percent_encoding::percent_decode_str(reference.strip_prefix('#')?).decode_utf8().ok()?.into_owned()
+                }
             }
         }
         None

@@ -113,7 +113,9 @@ impl Compiler<'_> {
     }
 
     fn resolve(&self, place: &str, direction: Direction) -> Result<String, OpenApiError> {
-        self.document.resolve(place, direction).ok_or_else(|| OpenApiError::Reference { operation: self.name.to_owned(), reference: place.to_owned() })
+        self.document
+            .resolve(place, direction)
+            .ok_or_else(|| OpenApiError::Reference { operation: self.name.to_owned(), reference: place.to_owned() })
     }
 
     fn content(&self, place: &str, direction: Direction) -> Result<Content, OpenApiError> {
@@ -242,7 +244,11 @@ impl Param {
         };
         let pointer = format!("{place}/{}", self.name);
         let Some(value) = self.value(request).map_err(|what| Invalid::new(&pointer, what))? else {
-            return if self.required { Err(Invalid::new(&pointer, format!("the {place} parameter `{}` is required", self.name))) } else { Ok(()) };
+            return if self.required {
+                Err(Invalid::new(&pointer, format!("the {place} parameter `{}` is required", self.name)))
+            } else {
+                Ok(())
+            };
         };
         let Some(schema) = &self.schema else { return Ok(()) };
         match schema.validator.iter_errors(&value).next() {
@@ -256,10 +262,16 @@ impl Param {
             In::Path => request.params.iter().filter(|(name, _)| *name == self.name).map(|(_, value)| value.clone()).collect(),
             In::Query if self.style.as_deref() == Some("deepObject") => return Ok(self.deep(request.query)),
             In::Query => value::pairs(request.query).into_iter().filter(|(name, _)| *name == self.name).map(|(_, value)| value).collect(),
-            In::Header => request.headers.get_all(&self.name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect(),
+            In::Header => {
+                request.headers.get_all(&self.name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+            }
             In::Cookie => {
-                let all = request.headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-                all.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == self.name).map(|(_, value)| value.to_owned()).collect()
+                let all =
+                    request.headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+                all.filter_map(|pair| pair.trim().split_once('='))
+                    .filter(|(name, _)| *name == self.name)
+                    .map(|(_, value)| value.to_owned())
+                    .collect()
             }
         };
         let Some(first) = texts.first() else { return Ok(None) };
@@ -275,7 +287,9 @@ impl Param {
                 _ => ',',
             };
             let whole = self.explode && matches!(self.place, In::Query | In::Cookie);
-            let split = texts.iter().flat_map(|text| if whole { vec![text.clone()] } else { text.split(separator).map(|part| part.trim().to_owned()).collect() });
+            let split = texts.iter().flat_map(|text| {
+                if whole { vec![text.clone()] } else { text.split(separator).map(|part| part.trim().to_owned()).collect() }
+            });
             return Ok(Some(value::list(document, schema, split)));
         }
         if types.iter().any(|kind| kind == "object") {
@@ -351,6 +365,20 @@ fn is_form(kind: &str) -> bool {
 
 /// A pointer as the fragment of a reference.
 fn fragment(pointer: &str) -> String {
-    const ODD: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'%').add(b'<').add(b'>').add(b'`').add(b'{').add(b'}').add(b'#').add(b'^').add(b'|').add(b'\\').add(b'[').add(b']');
+    const ODD: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'%')
+        .add(b'<')
+        .add(b'>')
+        .add(b'`')
+        .add(b'{')
+        .add(b'}')
+        .add(b'#')
+        .add(b'^')
+        .add(b'|')
+        .add(b'\\')
+        .add(b'[')
+        .add(b']');
     percent_encoding::utf8_percent_encode(pointer, ODD).to_string()
 }

@@ -97,5 +97,7 @@ pub(super) fn record(document: &Value, schema: &Value, pairs: impl Iterator<Item
 pub(super) fn pairs(text: &str) -> Vec<(String, String)> {
     let decode = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').map_or_else(|| (decode(pair), String::new()), |(name, value)| (decode(name), decode(value)))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').map_or_else(|| (decode(pair), String::new()), |(name, value)| (decode(name), decode(value))))
+        .collect()
 }
