@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use manman_front_door::proxy::Network;
+
 /// Seconds between two beats of a worker.
 pub const HEARTBEAT_SECONDS: u32 = 5;
 
@@ -24,6 +26,7 @@ pub struct Config {
     /// Where the host keeps its own files; without one it writes none.
     pub data: Option<PathBuf>,
     pub database: Database,
+    pub front_door: FrontDoorConfig,
     /// Folders with definitions of games, beside the data directory's own; later ones win.
     pub games: Vec<PathBuf>,
     /// After its own start the host calls nobody stale for so long.
@@ -34,6 +37,30 @@ pub struct Config {
     pub kill_after: Duration,
     /// A server's own freshness, see POST /server/{id}/health.
     pub server_unknown_after: Duration,
+}
+
+/// The orchestrator and its public side.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct FrontDoorConfig {
+    /// `*`, or the host under which waifus are shown below their names.
+    pub main_domain: Option<String>,
+    /// Proxies in front of us, whose word on the client is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Certificates as `HOST.crt` and `HOST.key`, for the hosts of additional binds.
+    pub tls_dir: Option<PathBuf>,
+    /// A role that may make roles and databases, for those that waifus ask for; the embedded cluster
+    /// has one of its own.
+    pub provision_url: Option<String>,
+    /// What waifus are told of the cluster's place, where that is not what the URL says.
+    pub database_address: Option<(String, u16)>,
+    /// Another orchestrator, to which this host says hello.
+    pub orchestrator: Option<String>,
+}
+
+impl std::fmt::Debug for FrontDoorConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrontDoorConfig").field("main_domain", &self.main_domain).field("orchestrator", &self.orchestrator).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +84,10 @@ pub enum Database {
     External {
         url: String,
     },
+    /// Asked for at an orchestrator elsewhere.
+    Asked {
+        orchestrator: String,
+    },
 }
 
 impl std::fmt::Debug for Database {
@@ -64,6 +95,7 @@ impl std::fmt::Debug for Database {
         match self {
             Self::Embedded { pg_bin } => f.debug_struct("Embedded").field("pg_bin", pg_bin).finish(),
             Self::External { .. } => f.write_str("External(<secret>)"),
+            Self::Asked { orchestrator } => f.debug_struct("Asked").field("orchestrator", orchestrator).finish(),
         }
     }
 }
@@ -85,6 +117,7 @@ impl Default for Config {
             tls: Tls::Off,
             data: None,
             database: Database::Embedded { pg_bin: None },
+            front_door: FrontDoorConfig::default(),
             games: Vec::new(),
             settle: Duration::from_secs(90),
             unknown_after: Duration::from_secs(15),

@@ -1,24 +1,32 @@
 //! The database of a host: a private one of its own, or somebody's, and what is wrong with that.
 
+use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use manman_front_door::orchestrator::Credentials;
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::config::{Config, Database};
 use crate::db::MIGRATIONS;
 use crate::postgres::{Durability, EmbeddedPostgres, PostgresError, PostgresOptions};
+use crate::provision::{
+    AskError, HOST_NAME, ProvisionError, ProvisionOptions, Provisioner, ask_for_database, connect_options, own_secret,
+};
 
 /// A database that is migrated and answers.
-#[derive(Debug)]
 pub struct Opened {
     pub pool: PgPool,
     /// Ours to stop, where it is private.
     pub embedded: Option<EmbeddedPostgres>,
     /// `embedded 15.14`, `external 16.3`.
     pub words: String,
+    /// Who makes databases for waifus, where there is a cluster for that.
+    pub provisioner: Option<Arc<Provisioner>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,14 @@ pub enum DatabaseError {
     NoData,
     #[error(transparent)]
     Embedded(#[from] PostgresError),
+    #[error("could not prepare the making of databases")]
+    Provision(#[from] ProvisionError),
+    #[error("could not give the host a database of its own")]
+    Own(#[source] ProvisionError),
+    #[error("the host's own secret is not that of its database")]
+    OwnSecret,
+    #[error(transparent)]
+    Ask(#[from] AskError),
 }
 
 impl DatabaseError {
@@ -63,6 +79,11 @@ impl DatabaseError {
             Self::Migrate { .. } | Self::Query { .. } => Some("the user needs the right to create tables in that database".to_owned()),
             Self::NoData => Some("name one with --data".to_owned()),
             Self::Embedded(error) => error.hint(),
+            Self::Provision(ProvisionError::Rights) => Some("as superuser: `alter role NAME createdb createrole`".to_owned()),
+            Self::Provision(_) | Self::Own(_) => None,
+            Self::OwnSecret => Some("put back `host/orchestrator-secret` from the backup of the data directory".to_owned()),
+            Self::Ask(AskError::Ask { .. }) => Some("is the orchestrator up, and is its inner listener reachable from here?".to_owned()),
+            Self::Ask(_) => None,
         }
     }
 }
@@ -71,6 +92,10 @@ impl DatabaseError {
 const CONNECTIONS_MAX: u32 = 16;
 /// A handler that waits longer answers 503.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+/// The orchestrator's own, in the private cluster.
+const OWN_DATABASE: &str = "orchestrator";
+/// Below the data directory: what the passwords of databases are derived from.
+const KEY_FILE: &str = "host/database-key";
 /// `server_version_num` of PostgreSQL 13.
 const OLDEST: i32 = 130_000;
 
@@ -78,15 +103,25 @@ const OLDEST: i32 = 130_000;
 pub async fn open(config: &Config) -> Result<Opened, DatabaseError> {
     match &config.database {
         Database::External { url } => {
-            let (pool, version) = connect(url).await?;
-            Ok(Opened { pool, embedded: None, words: format!("external {version}") })
+            let (pool, version) = connect(options(url)?).await?;
+            let provisioner = provisioner_of(config).await?;
+            Ok(Opened { pool, embedded: None, words: format!("external {version}"), provisioner })
+        }
+        Database::Asked { orchestrator } => {
+            let data = config.data.as_deref().ok_or(DatabaseError::NoData)?;
+            let credentials = ask_for_database(orchestrator, data).await?;
+            let (pool, version) = connect(connect_options(&credentials)).await?;
+            let provisioner = provisioner_of(config).await?;
+            Ok(Opened { pool, embedded: None, words: format!("external {version}"), provisioner })
         }
         Database::Embedded { pg_bin } => {
-            let data_dir = config.data.clone().ok_or(DatabaseError::NoData)?;
-            let options = PostgresOptions { data_dir, pg_bin: pg_bin.clone(), durability: Durability::Durable };
-            let embedded = EmbeddedPostgres::start(options).await?;
-            match connect(&embedded.url()).await {
-                Ok((pool, version)) => Ok(Opened { pool, words: format!("embedded {version}"), embedded: Some(embedded) }),
+            let data = config.data.as_deref().ok_or(DatabaseError::NoData)?;
+            let (embedded, provisioner) = start_embedded(data, pg_bin.as_deref()).await?;
+            match open_embedded(data, &provisioner).await {
+                Ok((pool, version)) => {
+                    let words = format!("embedded {version}");
+                    Ok(Opened { pool, words, embedded: Some(embedded), provisioner: Some(Arc::new(provisioner)) })
+                }
                 Err(error) => {
                     // Why it can not be used matters more than how it ended.
                     let _ = embedded.stop().await;
@@ -97,9 +132,72 @@ pub async fn open(config: &Config) -> Result<Opened, DatabaseError> {
     }
 }
 
+/// The private cluster, which belongs to the orchestrator, and who makes databases in it.
+pub async fn start_embedded(data: &Path, pg_bin: Option<&Path>) -> Result<(EmbeddedPostgres, Provisioner), DatabaseError> {
+    let options = PostgresOptions {
+        data_dir: data.to_owned(),
+        pg_bin: pg_bin.map(Path::to_owned),
+        durability: Durability::Durable,
+        tcp: true,
+    };
+    let embedded = Box::pin(EmbeddedPostgres::start(options)).await?;
+    match embedded_provisioner(data, &embedded).await {
+        Ok(provisioner) => Ok((embedded, provisioner)),
+        Err(error) => {
+            let _ = embedded.stop().await;
+            Err(error)
+        }
+    }
+}
+
+/// The orchestrator's own tables lie beside everybody's databases, in one of their own. The database
+/// `manman`, which a cluster has had from its beginning, is the host's.
+async fn embedded_provisioner(data: &Path, embedded: &EmbeddedPostgres) -> Result<Provisioner, DatabaseError> {
+    let superuser = options(&embedded.url())?;
+    let sql = |doing| move |source| ProvisionError::Sql { doing, source };
+    let mut connection = PgConnection::connect_with(&superuser).await.map_err(sql("reach the private cluster"))?;
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(OWN_DATABASE)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(sql("look for the orchestrator's own database"))?;
+    if !exists {
+        let statement = format!("create database {OWN_DATABASE}");
+        connection.execute(AssertSqlSafe(statement)).await.map_err(sql("make the orchestrator's own database"))?;
+    }
+    connection.close().await.map_err(sql("leave the private cluster"))?;
+    let adopted = HOST_NAME.parse().ok().map(|name| (name, "manman".to_owned()));
+    let options = ProvisionOptions {
+        options: superuser.database(OWN_DATABASE),
+        address: embedded.tcp().map(|port| ("127.0.0.1".to_owned(), port)),
+        key: &data.join(KEY_FILE),
+        adopted,
+    };
+    Ok(Provisioner::open(options).await?)
+}
+
+/// The host asks for its database as everybody does, and so is no superuser of the cluster.
+async fn open_embedded(data: &Path, provisioner: &Provisioner) -> Result<(PgPool, String), DatabaseError> {
+    let name = HOST_NAME.parse().map_err(|_| DatabaseError::OwnSecret)?;
+    let credentials: Option<Credentials> = provisioner.database(&name, &own_secret(data)?).await.map_err(DatabaseError::Own)?;
+    connect(connect_options(&credentials.ok_or(DatabaseError::OwnSecret)?)).await
+}
+
+/// Where a role is named that makes databases for waifus.
+async fn provisioner_of(config: &Config) -> Result<Option<Arc<Provisioner>>, DatabaseError> {
+    let (Some(url), Some(data)) = (&config.front_door.provision_url, &config.data) else { return Ok(None) };
+    Ok(Some(Arc::new(open_provisioner(url, config.front_door.database_address.clone(), data).await?)))
+}
+
+/// Makes databases in somebody's cluster, as that role.
+pub async fn open_provisioner(url: &str, address: Option<(String, u16)>, data: &Path) -> Result<Provisioner, DatabaseError> {
+    let options = options(url)?;
+    Ok(Provisioner::open(ProvisionOptions { options, address, key: &data.join(KEY_FILE), adopted: None }).await?)
+}
+
 /// Looks at a database without changing anything: its version, and how many migrations it lacks.
 pub async fn look(url: &str) -> Result<(String, usize), DatabaseError> {
-    let (pool, place) = reach(url).await?;
+    let (pool, place) = reach(options(url)?).await?;
     let version = version(&pool, &place).await?;
     let applied: Vec<i64> =
         sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(&pool).await.unwrap_or_default();
@@ -110,8 +208,8 @@ pub async fn look(url: &str) -> Result<(String, usize), DatabaseError> {
     Ok((version, MIGRATIONS.iter().filter(|ours| !applied.contains(&ours.version)).count()))
 }
 
-async fn connect(url: &str) -> Result<(PgPool, String), DatabaseError> {
-    let (pool, place) = reach(url).await?;
+async fn connect(options: PgConnectOptions) -> Result<(PgPool, String), DatabaseError> {
+    let (pool, place) = reach(options).await?;
     let version = version(&pool, &place).await?;
     MIGRATIONS.run(&pool).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => DatabaseError::Newer { place: place.clone(), version },
@@ -120,22 +218,26 @@ async fn connect(url: &str) -> Result<(PgPool, String), DatabaseError> {
     Ok((pool, version))
 }
 
-async fn reach(url: &str) -> Result<(PgPool, String), DatabaseError> {
+fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
     // The parser takes any scheme for its own.
     match url.split_once("://") {
         Some(("postgres" | "postgresql", _)) | None => {}
         Some((scheme, _)) => return Err(DatabaseError::Scheme(scheme.chars().take(20).collect())),
     }
-    let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Url)?.application_name("manman-host");
+    PgConnectOptions::from_str(url).map_err(DatabaseError::Url)
+}
+
+async fn reach(options: PgConnectOptions) -> Result<(PgPool, String), DatabaseError> {
+    let options = options.application_name("manman-host");
     let place = place(&options);
     // The first connection is made by itself: the pool would try for long what can not succeed.
-    let first = tokio::time::timeout(Duration::from_secs(10), <sqlx::PgConnection as sqlx::Connection>::connect(url));
+    let first = tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options));
     let connection = match first.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(refusal(place, error)),
         Err(_) => return Err(DatabaseError::Connect { place, source: sqlx::Error::PoolTimedOut }),
     };
-    let _ = sqlx::Connection::close(connection).await;
+    let _ = connection.close().await;
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
         .acquire_timeout(ACQUIRE_WITHIN)

@@ -15,6 +15,7 @@ pub mod http;
 pub(crate) mod hub;
 mod limit;
 pub mod postgres;
+pub mod provision;
 pub(crate) mod registry;
 mod run;
 #[cfg(test)]

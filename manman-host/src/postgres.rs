@@ -2,7 +2,7 @@
 //!
 //! This is a thin manager over real binaries. It decides where the cluster lives, as whom it
 //! runs and how it ends; it deliberately does not download binaries, upgrade a cluster to
-//! another major version, listen on TCP or touch a cluster it did not make.
+//! another major version, listen beyond this machine or touch a cluster it did not make.
 //!
 //! Invariants: one host per cluster (a file lock), no moment in which anybody gets in without
 //! the password, no cluster that is half made, and no postmaster that outlives its host.
@@ -15,6 +15,7 @@ mod leftover;
 mod log;
 mod package;
 mod place;
+mod port;
 mod postmaster;
 mod ready;
 mod settings;
@@ -42,6 +43,8 @@ pub struct PostgresOptions {
     /// Where `postgres` and `initdb` are, if the person says so.
     pub pg_bin: Option<PathBuf>,
     pub durability: Durability,
+    /// Whether it listens on this machine's loopback, for those that are given databases in it.
+    pub tcp: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub struct EmbeddedPostgres {
     log: LogFile,
     trimmer: tokio::task::AbortHandle,
     url: String,
+    tcp: Option<u16>,
     version: String,
     cluster: PathBuf,
     socket_dir: PathBuf,
@@ -74,6 +78,7 @@ struct Prepared {
     home: PathBuf,
     socket: place::SocketDir,
     password: String,
+    tcp: Option<u16>,
     log: LogFile,
 }
 
@@ -86,15 +91,16 @@ impl EmbeddedPostgres {
         let prepared = tokio::task::spawn_blocking(move || prepare(&options))
             .await
             .map_err(|_| PostgresError::Internal { doing: "prepare the cluster" })??;
-        let Prepared { lock, binaries, account, cluster, home, socket, password, log } = prepared;
+        let Prepared { lock, binaries, account, cluster, home, socket, password, tcp, log } = prepared;
 
         let mut arguments = vec!["-D".into(), cluster.clone().into_os_string()];
-        arguments.extend(settings::arguments(&socket.path, durability));
+        arguments.extend(settings::arguments(&socket.path, durability, tcp));
         let command = postmaster::Launch { program: binaries.postgres(), arguments, account, current_dir: home, log: log.writer()? };
         let postmaster = Postmaster::spawn(command).await?;
         let running = Self {
             trimmer: log.keep_trimmed(),
-            url: ready::url(&socket.path, &password),
+            url: ready::url(&socket.path, &password, tcp),
+            tcp,
             version: binaries.version,
             postmaster,
             log,
@@ -116,6 +122,11 @@ impl EmbeddedPostgres {
     /// The URL for sqlx. It holds the password: never log it.
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// The port on 127.0.0.1, where it listens for others.
+    pub fn tcp(&self) -> Option<u16> {
+        self.tcp
     }
 
     /// The version of the running binaries, as `15.12`.
@@ -219,6 +230,7 @@ fn prepare(options: &PostgresOptions) -> Result<Prepared, PostgresError> {
     place.record(&home, major)?;
 
     let socket = place.socket_dir(&home, account.as_ref())?;
-    leftover::remove_sockets(&socket.path)?;
-    Ok(Prepared { lock, binaries, account, cluster: cluster_dir, home, socket, password, log: LogFile::open(place.data_dir())? })
+    let tcp = if options.tcp { Some(port::choose(&home)?) } else { None };
+    leftover::remove_sockets(&socket.path, tcp)?;
+    Ok(Prepared { lock, binaries, account, cluster: cluster_dir, home, socket, password, tcp, log: LogFile::open(place.data_dir())? })
 }

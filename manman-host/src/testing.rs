@@ -221,7 +221,7 @@ async fn own_postgres() -> (tempfile::TempDir, EmbeddedPostgres) {
     let folder = tempfile::Builder::new().prefix("mm-").tempdir().expect("a directory");
     // Where the tests run as root, Postgres runs as somebody who must get in.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
-    let options = PostgresOptions { data_dir: folder.path().to_owned(), pg_bin: None, durability: Durability::Fast };
+    let options = PostgresOptions { data_dir: folder.path().to_owned(), pg_bin: None, durability: Durability::Fast, tcp: false };
     let postgres = EmbeddedPostgres::start(options).await.expect("a Postgres");
     (folder, postgres)
 }

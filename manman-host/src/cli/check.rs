@@ -43,6 +43,7 @@ async fn check_database(config: &Config, report: &mut Report) {
             Ok((version, missing)) => report.good("database", &format!("PostgreSQL {version}, {missing} migrations will be run")),
             Err(error) => report.bad("database", &chain(&error), error.hint().as_deref()),
         },
+        Database::Asked { orchestrator } => report.good("database", &format!("asked for at {orchestrator}")),
         Database::Embedded { pg_bin } => match find_binaries(pg_bin.as_deref()) {
             Ok(binaries) => report.good("database", &format!("a private PostgreSQL {}", binaries.version)),
             Err(error) => report.bad("database", &chain(&error), error.hint().as_deref()),

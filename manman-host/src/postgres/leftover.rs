@@ -63,8 +63,8 @@ pub(super) fn stop(cluster: &Path) -> Result<(), PostgresError> {
 }
 
 /// Removes the socket of a postmaster that is gone; its lock file has the fault of the pid file.
-pub(super) fn remove_sockets(dir: &Path) -> Result<(), PostgresError> {
-    let socket = format!(".s.PGSQL.{}", settings::PORT);
+pub(super) fn remove_sockets(dir: &Path, tcp: Option<u16>) -> Result<(), PostgresError> {
+    let socket = format!(".s.PGSQL.{}", tcp.unwrap_or(settings::PORT));
     remove(&dir.join(format!("{socket}.lock")))?;
     remove(&dir.join(socket))
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::account::{self, Account};
 use super::cluster;
-use super::{PostgresError, settings};
+use super::PostgresError;
 
 /// The name of the cluster's directory in its home.
 pub(super) const CLUSTER: &str = "data";
@@ -248,7 +248,8 @@ fn take_socket_dir(path: &Path, account: Option<&Account>) -> Result<(), Postgre
 }
 
 fn socket_fits(dir: &Path) -> bool {
-    let socket = dir.join(format!(".s.PGSQL.{}", settings::PORT));
+    // Whatever its port is, it has five digits at most.
+    let socket = dir.join(format!(".s.PGSQL.{}", u16::MAX));
     socket.as_os_str().len() <= LONGEST_SOCKET_PATH
 }
 

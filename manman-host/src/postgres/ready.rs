@@ -29,10 +29,10 @@ const NOT_YET: &str = "57P03";
 
 /// Over the socket in that directory. Port and TLS mode are said, or sqlx takes them from the
 /// environment.
-pub(super) fn url(socket_dir: &Path, password: &str) -> String {
+pub(super) fn url(socket_dir: &Path, password: &str, tcp: Option<u16>) -> String {
     let host = encode(socket_dir.as_os_str().as_encoded_bytes());
     let password = encode(password.as_bytes());
-    let port = settings::PORT;
+    let port = tcp.unwrap_or(settings::PORT);
     format!("postgres://{USER}:{password}@{host}:{port}/{USER}?sslmode=disable")
 }
 

@@ -9,19 +9,15 @@ use std::path::Path;
 
 use super::Durability;
 
-/// Only the name of the socket file: nothing listens on this port.
+/// Only the name of the socket file, where nothing listens on a port.
 pub(super) const PORT: u16 = 5432;
 
 const ALWAYS: &[(&str, &str)] = &[
-    // A Unix socket only: nobody on the network can even knock.
-    ("listen_addresses", ""),
     // The directory is 0700 already; this holds should somebody widen it.
     ("unix_socket_permissions", "0700"),
     ("password_encryption", "scram-sha-256"),
     // A fleet at home has some thousand rows: this holds all of them, and an idle host stays small.
     ("shared_buffers", "32MB"),
-    // The host's pool, the migrator, the tests' databases and a person with psql.
-    ("max_connections", "40"),
     ("maintenance_work_mem", "16MB"),
     // Nothing replicates from here, and no query is big enough to be worth a parallel plan.
     ("max_wal_senders", "0"),
@@ -56,7 +52,18 @@ const DURABLE: &[(&str, &str)] = &[
     ("full_page_writes", "on"),
 ];
 
-pub(super) fn arguments(socket_dir: &Path, durability: Durability) -> Vec<OsString> {
+/// A Unix socket only: nobody on the network can even knock.
+const ALONE: &[(&str, &str)] = &[
+    ("listen_addresses", ""),
+    // The host's pool, the migrator, the tests' databases and a person with psql.
+    ("max_connections", "40"),
+];
+
+/// Databases are handed out to others on this machine, each with some connections of its own.
+const SHARED: &[(&str, &str)] = &[("listen_addresses", "127.0.0.1"), ("max_connections", "200")];
+
+/// `tcp` is the port to listen on, where anybody but us is let in at all.
+pub(super) fn arguments(socket_dir: &Path, durability: Durability, tcp: Option<u16>) -> Vec<OsString> {
     let by_durability = match durability {
         Durability::Durable => DURABLE,
         Durability::Fast => FAST,
@@ -69,8 +76,9 @@ pub(super) fn arguments(socket_dir: &Path, durability: Durability) -> Vec<OsStri
         arguments.push(OsString::from(format!("{name}={value}")));
     };
     set("unix_socket_directories", &format!("\"{directory}\""));
-    set("port", &PORT.to_string());
-    for (name, value) in ALWAYS.iter().chain(by_durability) {
+    set("port", &tcp.unwrap_or(PORT).to_string());
+    let by_listener = if tcp.is_some() { SHARED } else { ALONE };
+    for (name, value) in ALWAYS.iter().chain(by_listener).chain(by_durability) {
         set(name, value);
     }
     arguments

@@ -17,7 +17,7 @@ use super::{Durability, EmbeddedPostgres, PostgresError, PostgresOptions, leftov
 const HOLD: &str = "MANMAN_TEST_HOLD_POSTGRES";
 
 fn options(data_dir: &Path) -> PostgresOptions {
-    PostgresOptions { data_dir: data_dir.to_owned(), pg_bin: None, durability: Durability::Fast }
+    PostgresOptions { data_dir: data_dir.to_owned(), pg_bin: None, durability: Durability::Fast, tcp: false }
 }
 
 /// A data directory that the account of Postgres can reach, so that all of it goes with the test.
