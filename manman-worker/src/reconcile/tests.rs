@@ -1,6 +1,7 @@
 //! The loop on a machine in memory: real store, real files, real tasks, fast clock.
 
 mod bench;
+mod crashes;
 mod rig;
 mod stories;
 

@@ -57,6 +57,8 @@ pub(super) struct Rig {
     pub(super) watchman: Arc<Watchman>,
     pub(super) signals: SignalSender,
     task: JoinHandle<()>,
+    /// Goes on over the ends of the worker, as a machine's clock does.
+    clock: LoopClock,
     pub(super) speed: u32,
     never_ready: bool,
     revision: Revision,
@@ -69,9 +71,9 @@ impl Rig {
 
     pub(super) async fn with(speed: u32, never_ready: bool) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let machine = FakeMachine::new();
-        let (store, handle, watchman, signals, task) = start(&directory, &machine, speed, never_ready).await;
-        Self { machine, directory, store, handle, watchman, signals, task, speed, never_ready, revision: Revision::default() }
+        let (machine, clock) = (FakeMachine::new(), LoopClock::fast(speed));
+        let (store, handle, watchman, signals, task) = start(&directory, &machine, clock, never_ready).await;
+        Self { machine, directory, store, handle, watchman, signals, task, clock, speed, never_ready, revision: Revision::default() }
     }
 
     /// What SIGKILL does: the loop is gone at whatever line it was, and so are its steps.
@@ -79,7 +81,7 @@ impl Rig {
         self.task.abort();
         let _ = (&mut self.task).await;
         (self.store, self.handle, self.watchman, self.signals, self.task) =
-            start(&self.directory, &self.machine, self.speed, self.never_ready).await;
+            start(&self.directory, &self.machine, self.clock, self.never_ready).await;
     }
 
     pub(super) async fn wish(&mut self, spec: ServerSpec) {
@@ -145,7 +147,7 @@ impl Rig {
 async fn start(
     directory: &tempfile::TempDir,
     machine: &Arc<FakeMachine>,
-    speed: u32,
+    clock: LoopClock,
     never_ready: bool,
 ) -> (Store, ReconcileHandle, Arc<Watchman>, SignalSender, JoinHandle<()>) {
     let opened = Store::open(directory.path()).expect("opens");
@@ -157,7 +159,7 @@ async fn start(
         drivers: vec![Arc::new(FakeDriver::new(machine.clone()))],
         supervision: watchman.clone(),
         signals: receiver,
-        clock: LoopClock::fast(speed),
+        clock,
     };
     let (handle, task) = Reconciler::spawn(parts).await.expect("starts");
     (opened.store, handle, watchman, sender, task)
