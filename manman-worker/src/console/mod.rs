@@ -23,6 +23,7 @@ use crate::driver::{Driver, DriverError, DriverErrorKind};
 use crate::logs::{LogBook, LogBooks};
 use crate::reconcile::signals::{Climbed, Observed, Signal, SignalSender};
 use answer::Window;
+pub(crate) use rcon::Fault;
 use read::{Typed, is_stop, read, read_action};
 
 /// Longest line for a console, in bytes: what a terminal takes in one go.

@@ -6,9 +6,17 @@ use std::time::Duration;
 use manman_common::spec::HangRule;
 use tokio::time::Instant;
 
+use super::query;
+use super::watch::Probe;
+use crate::console::{Fault, Target};
+use crate::reconcile::signals::Watched;
+
 /// Asked in vain so often, whatever the clock says: a worker that was stopped itself for an hour is
 /// no proof of a game's silence.
 const FAILURES: u32 = 3;
+
+/// For a console to let us in.
+const PING_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Silence {
@@ -64,6 +72,58 @@ impl Silence {
 
     pub(super) fn was_ready(&self) -> bool {
         self.was_ready
+    }
+}
+
+/// What came of one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    Felt,
+    None,
+    /// The fault was ours.
+    NotLooked,
+}
+
+/// Knocks at a console over the network.
+#[derive(Debug, Default)]
+pub(super) struct Pinger {
+    /// With a wrong password every knock counts against us: some games then lock everybody out.
+    given_up: bool,
+    nothing_to_ask_told: bool,
+}
+
+impl Pinger {
+    /// `None` where there is no such console, or none that lets us in.
+    pub(super) async fn ping(&mut self, probe: &Probe, watched: &Watched) -> Option<Pulse> {
+        let run = &watched.spec.run;
+        if self.given_up || !run.console.is_remote() || run.console_access.is_none() {
+            return None;
+        }
+        let target = Target { spec: &watched.spec, instance: &watched.instance, driver: &*watched.driver };
+        match probe.console.ping(&target, PING_WITHIN).await {
+            Ok(()) => Some(Pulse::Felt),
+            Err(error) if error.fault.is_about_password() => {
+                self.given_up = true;
+                let hint = "its hang rule has its query alone, if it has one";
+                probe.condition("HangRule", error.to_string(), Some(hint.to_owned())).await;
+                None
+            }
+            Err(error) => match error.fault {
+                // Somebody speaks with it.
+                Fault::Busy => Some(Pulse::NotLooked),
+                fault if query::is_ours(&fault) => Some(Pulse::NotLooked),
+                _ => Some(Pulse::None),
+            },
+        }
+    }
+
+    pub(super) async fn tell_nothing_to_ask(&mut self, probe: &Probe, has_query: bool) {
+        if has_query || self.given_up || self.nothing_to_ask_told {
+            return;
+        }
+        self.nothing_to_ask_told = true;
+        let message = "its hang rule has nothing to ask: no query and no console over the network";
+        probe.condition("HangRule", message.to_owned(), None).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! plays on them, and what they use.
 
 mod ears;
+mod hang;
 mod quake;
 mod query;
 mod ready;

@@ -126,7 +126,8 @@ async fn openarena_tells_its_map_and_players_and_when_it_no_longer_answers() {
     let instance = rig.start(&spec).await;
     let mut watch = Watch::new(&rig);
     watch.supervisor.watch(watched(&rig, &spec, &instance));
-    let players = watch.wait_for("Players", |observed| if let Observed::Players(players) = observed { Some(players.clone()) } else { None }).await;
+    let players =
+        watch.wait_for("Players", |observed| if let Observed::Players(players) = observed { Some(players.clone()) } else { None }).await;
     assert_eq!((players.online, players.max), (0, 6));
     let extra = watch.wait_for("Extra", |observed| if let Observed::Extra(extra) = observed { Some(extra.clone()) } else { None }).await;
     assert_eq!(extra.get("map"), Some(&serde_json::json!("oa_dm1")), "{extra:?}");

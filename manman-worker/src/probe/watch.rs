@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use manman_common::spec::HangRule;
 use manman_common::status::Players;
 use manman_worker_core::InstanceState;
 use regex::bytes::{Regex, RegexBuilder};
@@ -13,7 +14,8 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ears::{self, Ears, Heard, News};
-use super::query::Asker;
+use super::hang::{Pinger, Pulse, Silence};
+use super::query::{Asker, QueryError};
 use super::ready::{Readiness, Rule, Verdict};
 use super::roster::{self, Allowance, Move, Roster};
 use crate::console::Console;
@@ -27,6 +29,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two queries of a ready game, and between two looks at what it uses.
 const QUERY_TICKS: u32 = 10;
 const USAGE_TICKS: u32 = 10;
+/// Ticks between two queries of one that may hang.
+const SUSPECT_TICKS: u32 = 3;
 
 /// Size of a compiled ready rule.
 const PATTERN_SIZE: usize = 1 << 20;
@@ -98,9 +102,22 @@ fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
     compiled.map(Arc::new).map_err(|error| error.to_string())
 }
 
-struct Probe {
+/// What is known of the game so far.
+struct Sight {
+    state: Readiness,
+    query: Option<Asker>,
+    /// What the query told last besides the players.
+    told: Option<BTreeMap<String, Value>>,
+    silence: Silence,
+    pinger: Pinger,
+    allowance: Allowance,
+    /// Of ticks.
+    count: u32,
+}
+
+pub(super) struct Probe {
     book: LogBook,
-    console: Console,
+    pub(super) console: Console,
     signals: SignalSender,
     watched: channel::Receiver<Watched>,
     heard: mpsc::Receiver<News>,
@@ -135,28 +152,34 @@ impl Probe {
             self.condition("PlayersRule", format!("its rule for players is none, and they are not counted by its log: {error}"), None)
                 .await;
         }
-        let mut allowance = Allowance::new(Instant::now());
-        let mut state = Readiness::new(rule, first.was_ready, Instant::now());
-        let mut told: Option<BTreeMap<String, Value>> = None;
+        let now = Instant::now();
+        let mut sight = Sight {
+            state: Readiness::new(rule, first.was_ready, now),
+            query,
+            told: None,
+            silence: Silence::new(first.was_ready, now),
+            pinger: Pinger::default(),
+            allowance: Allowance::new(now),
+            count: 0,
+        };
         let mut troubles = Vec::new();
         if first.was_ready && matches!(first.instance.state, InstanceState::Running { .. }) {
             self.tell(Observed::Ready).await;
         } else if rule.log && self.log_has_match(&first).await {
             // Taken over while it was starting: the line may have been printed before.
-            let verdict = state.log_matched();
-            self.verdict(verdict, &state).await;
+            let verdict = sight.state.log_matched();
+            self.verdict(verdict, &mut sight).await;
         }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut count: u32 = 0;
         loop {
             tokio::select! {
                 // Cancel-safe: a message stays in the channel until it is taken.
                 news = self.heard.recv() => match news {
-                    Some(News::Printed) => state.printed(Instant::now()),
+                    Some(News::Printed) => sight.state.printed(Instant::now()),
                     Some(News::Matched) => {
-                        let verdict = state.log_matched();
-                        self.verdict(verdict, &state).await;
+                        let verdict = sight.state.log_matched();
+                        self.verdict(verdict, &mut sight).await;
                     }
                     Some(News::Trouble(trouble)) => self.trouble(trouble, &mut troubles).await,
                     None => return,
@@ -170,65 +193,101 @@ impl Probe {
                         // The dead have no players; their output is still taken over.
                         InstanceState::Created | InstanceState::Exited(_) => continue,
                     }
-                    self.look(&watched, &mut state, &mut query, &mut told, count).await;
-                    self.tell_players(query.is_some(), &mut allowance);
-                    count = count.wrapping_add(1);
+                    self.look(&watched, &mut sight).await;
+                    self.tell_players(sight.query.is_some(), &mut sight.allowance);
+                    sight.count = sight.count.wrapping_add(1);
                 }
             }
         }
     }
 
-    async fn look(
-        &mut self,
-        watched: &Watched,
-        state: &mut Readiness,
-        query: &mut Option<Asker>,
-        told: &mut Option<BTreeMap<String, Value>>,
-        count: u32,
-    ) {
+    async fn look(&mut self, watched: &Watched, sight: &mut Sight) {
         if self.matched.swap(false, Ordering::Relaxed) {
-            let verdict = state.log_matched();
-            self.verdict(verdict, state).await;
+            let verdict = sight.state.log_matched();
+            self.verdict(verdict, sight).await;
         }
-        if state.wants_ports() {
+        if sight.state.wants_ports() {
             let verdict = match watched.driver.ports_bound(&watched.instance, &watched.spec).await {
-                Ok(true) => state.ports_bound(),
+                Ok(true) => sight.state.ports_bound(),
                 Ok(false) => None,
-                Err(error) => self.ports_unseen(&error, state).await,
+                Err(error) => self.ports_unseen(&error, &mut sight.state).await,
             };
-            self.verdict(verdict, state).await;
+            self.verdict(verdict, sight).await;
         }
-        if let Some(asker) = query
-            && (!state.is_ready() || count.is_multiple_of(QUERY_TICKS) || told.is_none())
-        {
-            let verdict = match asker.ask().await {
-                Ok(mut answer) => {
-                    if answer.players.names.is_empty() && answer.players.online > 0 {
-                        answer.players.names = self.names_by_log();
-                    }
-                    // Told again soon, so a full channel may drop them.
-                    let _ = self.signals.try_send(self.signal(Observed::Players(answer.players)));
-                    if told.as_ref() != Some(&answer.extra)
-                        && self.signals.try_send(self.signal(Observed::Extra(answer.extra.clone()))).is_ok()
-                    {
-                        *told = Some(answer.extra);
-                    }
-                    state.query_answered()
-                }
-                Err(error) => {
-                    tracing::debug!(server.id = %watched.instance.server, %error, "a query failed");
-                    state.query_failed()
-                }
-            };
-            self.verdict(verdict, state).await;
+        let hang = watched.spec.run.hang;
+        let suspect = hang.is_some_and(|rule| sight.silence.is_suspect(rule, Instant::now()));
+        let due = sight.count.is_multiple_of(QUERY_TICKS) || suspect && sight.count.is_multiple_of(SUSPECT_TICKS);
+        let mut pulse = None;
+        if sight.query.is_some() && (due || !sight.state.is_ready() || sight.told.is_none()) {
+            pulse = self.query(watched, sight).await;
         }
-        if (count < 3 || count.is_multiple_of(USAGE_TICKS))
+        if let Some(rule) = hang.filter(|_| due && sight.silence.was_ready()) {
+            self.listen(watched, rule, pulse, sight).await;
+        }
+        if (sight.count < 3 || sight.count.is_multiple_of(USAGE_TICKS))
             && let Ok(usage) = watched.driver.usage(&watched.instance).await
         {
             let _ = self.signals.try_send(self.signal(Observed::Usage(usage)));
         }
-        let late = state.tick(Instant::now());
-        self.verdict(late, state).await;
+        let late = sight.state.tick(Instant::now());
+        self.verdict(late, sight).await;
+    }
+
+    async fn query(&self, watched: &Watched, sight: &mut Sight) -> Option<Pulse> {
+        let asked = sight.query.as_mut()?.ask().await;
+        let (verdict, pulse) = match asked {
+            Ok(mut answer) => {
+                if answer.players.names.is_empty() && answer.players.online > 0 {
+                    answer.players.names = self.names_by_log();
+                }
+                // Told again soon, so a full channel may drop them.
+                let _ = self.signals.try_send(self.signal(Observed::Players(answer.players)));
+                if sight.told.as_ref() != Some(&answer.extra)
+                    && self.signals.try_send(self.signal(Observed::Extra(answer.extra.clone()))).is_ok()
+                {
+                    sight.told = Some(answer.extra);
+                }
+                (sight.state.query_answered(), Pulse::Felt)
+            }
+            Err(error) => {
+                tracing::debug!(server.id = %watched.instance.server, %error, "a query failed");
+                let pulse = match error {
+                    QueryError::CouldNotAsk { .. } => Pulse::NotLooked,
+                    QueryError::NoAnswer { .. } | QueryError::Busy { .. } => Pulse::None,
+                };
+                (sight.state.query_failed(), pulse)
+            }
+        };
+        self.verdict(verdict, sight).await;
+        Some(pulse)
+    }
+
+    /// Holds the game's silence against its rule: the query's word, and where that is none, the
+    /// console's over the network.
+    async fn listen(&self, watched: &Watched, rule: HangRule, asked: Option<Pulse>, sight: &mut Sight) {
+        let pulse = match asked {
+            Some(Pulse::Felt) => Pulse::Felt,
+            Some(asked @ (Pulse::None | Pulse::NotLooked)) => sight.pinger.ping(self, watched).await.unwrap_or(asked),
+            None => match sight.pinger.ping(self, watched).await {
+                Some(pulse) => pulse,
+                None => return sight.pinger.tell_nothing_to_ask(self, sight.query.is_some()).await,
+            },
+        };
+        let now = Instant::now();
+        match pulse {
+            Pulse::Felt => {
+                if sight.silence.answered(now) {
+                    self.tell(Observed::Answers).await;
+                }
+            }
+            Pulse::NotLooked => sight.silence.could_not_look(now),
+            Pulse::None => {
+                sight.silence.failed();
+                if let Some(seconds) = sight.silence.verdict(rule, now) {
+                    self.tell(Observed::Silent { seconds }).await;
+                }
+            }
+        }
     }
 
     fn names_by_log(&self) -> Vec<String> {
@@ -280,18 +339,19 @@ impl Probe {
         matches!(tokio::task::spawn_blocking(search).await, Ok(Ok(true)))
     }
 
-    async fn verdict(&self, verdict: Option<Verdict>, state: &Readiness) {
+    async fn verdict(&self, verdict: Option<Verdict>, sight: &mut Sight) {
         match verdict {
             None => {}
             Some(Verdict::Ready) => {
-                if state.was_late() {
+                if sight.state.was_late() {
                     self.tell(Observed::ConditionOver { kind: "ReadyLate".to_owned() }).await;
                 }
+                sight.silence.ready(Instant::now());
                 self.tell(Observed::Ready).await;
             }
             Some(Verdict::Unready) => self.tell(Observed::Unready { reason: "it no longer answers queries".to_owned() }).await,
             Some(Verdict::Late) => {
-                let missing = match state.rule {
+                let missing = match sight.state.rule {
                     Rule { log: true, query: true, .. } => {
                         "the line that its ready rule names, and an answer to its query, have not both come"
                     }
@@ -299,7 +359,7 @@ impl Probe {
                     Rule { query: true, .. } => "it does not answer its query",
                     Rule { .. } => "it has not bound its ports",
                 };
-                let message = format!("not ready {} s after it last printed a line: {missing}", state.rule.within.as_secs());
+                let message = format!("not ready {} s after it last printed a line: {missing}", sight.state.rule.within.as_secs());
                 self.condition("ReadyLate", message, Some("look at its log".to_owned())).await;
             }
         }
@@ -321,7 +381,7 @@ impl Probe {
         }
     }
 
-    async fn condition(&self, kind: &str, message: String, hint: Option<String>) {
+    pub(super) async fn condition(&self, kind: &str, message: String, hint: Option<String>) {
         self.tell(Observed::Condition { kind: kind.to_owned(), message, hint }).await;
     }
 

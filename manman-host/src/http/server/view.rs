@@ -87,7 +87,8 @@ fn url(definition: Option<&Definition>, server: &Server) -> Option<String> {
     let address = format!("{}:{port}", bracketed(&server.worker_address));
     let by_steam = server.game_id.method() == InstallMethod::Steamcmd
         || server.run.query.as_ref().is_some_and(|query| matches!(query.protocol.as_str(), "valve" | "a2s" | "source" | "goldsrc"));
-    let minecraft = server.run.query.as_ref().is_some_and(|query| matches!(query.protocol.as_str(), "minecraft" | "minecraft-java" | "minecraftjava"));
+    let minecraft =
+        server.run.query.as_ref().is_some_and(|query| matches!(query.protocol.as_str(), "minecraft" | "minecraft-java" | "minecraftjava"));
     Some(match (by_steam, minecraft) {
         (true, _) => format!("steam://connect/{address}"),
         (false, true) => format!("minecraft://{address}"),
