@@ -162,6 +162,18 @@ impl Sim {
         }
     }
 
+    /// Silence is told at each look for as long as it lasts. Answers whether it has become news.
+    fn hear_again(&mut self) -> bool {
+        let before = self.records.clone();
+        for server in (1..=super::event::SERVERS).map(server_id) {
+            let current = self.current(server).map(|(id, _)| id);
+            if current.is_some_and(|id| self.silent.contains(&id)) {
+                self.hear_nothing(server, SILENT_SECONDS.into());
+            }
+        }
+        self.records != before
+    }
+
     /// The instance that the worker takes for the server's own, if it lives.
     fn current(&mut self, server: ServerId) -> Option<(InstanceId, &mut Record)> {
         let record = self.records.get_mut(&server)?;
@@ -396,19 +408,13 @@ impl Sim {
             self.lands(&effect);
         }
         for _ in 0..ROUNDS_MAX {
-            // Told again at each look for as long as it holds.
-            for server in (1..=super::event::SERVERS).map(server_id) {
-                let current = self.current(server).map(|(id, _)| id);
-                if current.is_some_and(|id| self.silent.contains(&id)) {
-                    self.hear_nothing(server, SILENT_SECONDS.into());
-                }
-            }
             let plan = self.round()?;
             let effects: Vec<Effect> = std::mem::take(&mut self.under_way).into_values().collect();
             let idle = effects.is_empty() && plan.cancel.is_empty();
             for effect in effects {
                 self.step_ends(effect, How::Well);
             }
+            let idle = idle && !self.hear_again();
             match plan.wake_at {
                 Some(moment) if idle => self.now = moment,
                 None if idle => return rules::check_settled(self),
