@@ -4,8 +4,11 @@ mod endpoint;
 mod error;
 mod fleet;
 mod pin;
+mod registry;
+mod resolve;
 mod servers;
 mod socket;
+mod waifu;
 
 use std::time::Duration;
 
@@ -17,8 +20,11 @@ use serde::de::DeserializeOwned;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use fleet::ListEvents;
+pub use registry::Services;
+pub use resolve::{Found, Lookup, ResolveError, Resolver, Source};
 pub use servers::{DeleteServer, ListServers, Power};
 pub use socket::Socket;
+pub use waifu::{HELLO_LEASE, Hello, Welcome, waifu_name};
 
 use crate::Problem;
 
@@ -95,13 +101,19 @@ impl Client {
     }
 
     pub(crate) async fn exchange(&self, request: RequestBuilder) -> Result<bytes::Bytes, ClientError> {
+        self.exchange_all(request).await.map(|(_, body)| body)
+    }
+
+    /// The same, with the answer's headers.
+    pub(crate) async fn exchange_all(&self, request: RequestBuilder) -> Result<(HeaderMap, bytes::Bytes), ClientError> {
         let unreachable =
             |source: reqwest::Error| ClientError::Unreachable { url: self.endpoint.to_string(), source: Box::new(source.without_url()) };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
+        let headers = response.headers().clone();
         let body = response.bytes().await.map_err(unreachable)?;
         if status.is_success() {
-            return Ok(body);
+            return Ok((headers, body));
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => ClientError::Refused(Box::new(problem)),
