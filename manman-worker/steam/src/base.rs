@@ -37,6 +37,7 @@ const MANIFEST_MAX: u64 = 4 << 20;
 
 impl Base {
     pub(crate) fn open(config: &SteamConfig, app: &App) -> Result<Self, SteamError> {
+        drop(beneath::create_private(&config.root, &config.dir)?);
         let home = config.dir.join("apps").join(app.key());
         let directory = beneath::create(&config.root, &home.join("base"))?;
         Ok(Self { home, app: app.id(), directory })

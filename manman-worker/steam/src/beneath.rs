@@ -23,6 +23,14 @@ pub(crate) fn create(root: &Path, path: &Path) -> Result<OwnedFd, SteamError> {
     enter(root, path, true)
 }
 
+/// The same, and closed to other users: below it are logins.
+pub(crate) fn create_private(root: &Path, path: &Path) -> Result<OwnedFd, SteamError> {
+    let directory = create(root, path)?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o700))
+        .map_err(|errno| SteamError::io(format!("the directory {} can not be closed to others", path.display()), errno.into()))?;
+    Ok(directory)
+}
+
 fn enter(root: &Path, path: &Path, make: bool) -> Result<OwnedFd, SteamError> {
     let what = || format!("the directory {} can not be opened", path.display());
     let below = path.strip_prefix(root).map_err(|_| outside(path))?;

@@ -30,6 +30,8 @@ const EXPECTED: [&str; 2] = ["steamcmd.sh", "linux32/steamcmd"];
 
 const NETWORK_HINT: &str = "look at the network and try again, or name a SteamCMD of yours with `--steamcmd PATH`";
 
+const ANSWER_HINT: &str = "something between this machine and Valve may have answered; name a SteamCMD of yours with `--steamcmd PATH`";
+
 /// Puts a fresh one to `cmd/`; whatever was there is replaced.
 pub(crate) async fn fetch(config: &SteamConfig, progress: Report<'_>) -> Result<(), SteamError> {
     progress(Progress { percent: Some(0), step: "fetching SteamCMD".to_owned() });
@@ -96,10 +98,7 @@ async fn download(config: &SteamConfig, to: &Path, progress: Report<'_>) -> Resu
 
 fn unpack(archive: &Path, to: &Path, url: &str) -> Result<(), SteamError> {
     let _ = fs::remove_dir_all(to);
-    let refuse = |why: String| {
-        SteamError::new(Failure::Tool, format!("what came from {url} is no SteamCMD: {why}"))
-            .hint("something between this machine and Valve may have answered; name a SteamCMD of yours with `--steamcmd PATH`")
-    };
+    let refuse = |why: String| SteamError::new(Failure::Tool, format!("what came from {url} is no SteamCMD: {why}")).hint(ANSWER_HINT);
     let bad = |error: io::Error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::PermissionDenied => {
             SteamError::io(format!("SteamCMD can not be unpacked to {}", to.display()), error)
@@ -150,6 +149,3 @@ fn unpack(archive: &Path, to: &Path, url: &str) -> Result<(), SteamError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

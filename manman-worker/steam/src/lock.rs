@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 impl Lock {
     /// Waits for it for as long as whoever has it lives; one left behind for as long as an install may stand still.
     pub(crate) async fn take(config: &SteamConfig, progress: Report<'_>) -> Result<Self, SteamError> {
-        drop(crate::beneath::create(&config.root, &config.dir)?);
+        drop(crate::beneath::create_private(&config.root, &config.dir)?);
         let path = config.dir.join("lock");
         let mut left_since: Option<Instant> = None;
         let mut told = false;

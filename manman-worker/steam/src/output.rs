@@ -51,7 +51,7 @@ impl Line {
         if let Some(rest) = after(text, "Success! App '") {
             return leading_number(rest).map_or(Self::Other, Self::Success);
         }
-        if let Some(rest) = after(text, "state is 0x") {
+        if let Some(rest) = after(text, "tate is 0x") {
             let digits: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
             return u32::from_str_radix(&digits, 16).map_or(Self::Other, Self::AppState);
         }

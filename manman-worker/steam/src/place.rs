@@ -129,7 +129,7 @@ impl Placement {
         let mut laid = Laid { key: self.app.key(), build: self.build.clone(), complete: false, files: self.before.files.clone() };
         let mut writer = Writer::new(&target, self.owner, self.shares())?;
         let acts = self.acts(&items, &mut writer)?;
-        let is_change = !self.repair || acts.iter().any(|act| *act == Act::Put);
+        let is_change = !self.repair || acts.contains(&Act::Put);
         if is_change {
             self.check_space(&items, &acts, &target, writer.has_reflinks(base, &items))?;
             // From here until the end there is no whole game.
@@ -177,7 +177,7 @@ impl Placement {
     }
 
     fn check_space(&self, items: &[Item], acts: &[Act], target: &OwnedFd, has_reflinks: bool) -> Result<(), SteamError> {
-        let copied = |item: &Item| !has_reflinks && !(self.shares() && item.is_shareable(self.app.classes()));
+        let copied = |item: &Item| !(has_reflinks || self.shares() && item.is_shareable(self.app.classes()));
         let needs: u64 = items
             .iter()
             .zip(acts)

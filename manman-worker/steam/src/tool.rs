@@ -1,5 +1,6 @@
 //! Which SteamCMD there is, whether it runs on this machine, and what is missing if not.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,6 +22,12 @@ use crate::{Report, SteamConfig, fetch};
 pub struct Problem {
     pub reason: String,
     pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.reason, self.hint)
+    }
 }
 
 /// A SteamCMD to run.
