@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(
             said[1],
             format!(
-                "{}:5:30: `ports.b.default`: 1 is the port `a` already\n  |\n5 |   b: {{protocol: udp, default: 1}}\n  |                              ^\n",
+                "{}:5:31: `ports.b.default`: 1 is the port `a` already\n  |\n5 |   b: {{protocol: udp, default: 1}}\n  |                               ^\n",
                 bad.display()
             )
         );
