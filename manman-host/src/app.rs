@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use manman_common::{Timestamp, TokenId};
+use manman_front_door::proxy::FrontDoor;
 use manman_front_door::registry::Registry;
 use sqlx::PgPool;
 use tokio::sync::broadcast;
@@ -29,6 +30,8 @@ pub struct App {
     pub fleet: Arc<Fleet>,
     /// Who is alive and where; its routes are on the internal door alone.
     pub registry: Registry,
+    /// Who may be reached from outside, where this host has a public listener.
+    pub front_door: OnceLock<FrontDoor>,
     /// Tokens as they are revoked: whoever holds a socket open for one closes it.
     pub revoked: broadcast::Sender<TokenId>,
     /// Callers by the hash of their secret, so that a beat costs no query.
@@ -75,6 +78,7 @@ impl App {
             database,
             games,
             fleet: Arc::new(Fleet::new()),
+            front_door: OnceLock::new(),
             revoked: broadcast::channel(256).0,
             callers: Mutex::default(),
             bound: OnceLock::new(),

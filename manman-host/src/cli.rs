@@ -1,7 +1,8 @@
-//! `manman-host run | registry | migrate | check`: flags before environment before file before defaults.
+//! `manman-host run | registry | orchestrator | migrate | check`: flags before environment before file before defaults.
 
 mod check;
 mod file;
+mod orchestrator;
 mod registry;
 
 use std::io::Write as _;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Database, INTERNAL_PORT, LAN_PORT, PUBLIC_PORT, Tls};
+use crate::config::{Config, Database, FrontDoorConfig, INTERNAL_PORT, LAN_PORT, PUBLIC_PORT, Tls};
 use crate::games::parse_duration;
 use crate::run::{Host, HostError, chain};
 use crate::{database, tls};
@@ -36,7 +37,9 @@ struct Cli {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Command {
     /// Runs the host until Ctrl-C; games run on
-    Run,
+    Run(orchestrator::FrontDoorArgs),
+    /// Runs the orchestrator alone: the front door of a home's services, and their databases
+    Orchestrator(orchestrator::OrchestratorArgs),
     /// Runs the registry alone: who is alive and where; no database, one fixed port
     Registry(registry::RegistryArgs),
     /// Brings the database up to date, and ends
@@ -63,6 +66,12 @@ pub struct Options {
     /// Use this PostgreSQL instead of a private one
     #[arg(long, global = true, env = "MANMAN_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// Say hello to this orchestrator, and ask it for the database
+    #[arg(long, global = true, env = "MANMAN_ORCHESTRATOR", value_name = "URL")]
+    orchestrator: Option<String>,
+    /// A PostgreSQL role with CREATEDB and CREATEROLE, for the databases that waifus ask for
+    #[arg(long, global = true, env = "MANMAN_PROVISION_URL", value_name = "URL", hide_env_values = true)]
+    provision_url: Option<String>,
     /// Where PostgreSQL's `postgres` and `initdb` are
     #[arg(long, global = true, env = "MANMAN_PG_BIN", value_name = "DIR", conflicts_with = "database_url")]
     pg_bin: Option<PathBuf>,
@@ -112,15 +121,28 @@ pub fn configure(options: Options) -> Result<Config, ConfigError> {
     };
     let public = if lan { (Ipv4Addr::UNSPECIFIED, LAN_PORT) } else { (Ipv4Addr::LOCALHOST, PUBLIC_PORT) };
     // A URL on the command line is not overruled by binaries in the file, nor the other way round.
+    let orchestrator = options.orchestrator.or(file.orchestrator).filter(|url| !url.is_empty());
     let database = match (options.database_url, options.pg_bin) {
         (Some(url), _) => Database::External { url },
         (None, Some(pg_bin)) => Database::Embedded { pg_bin: Some(pg_bin) },
         (None, None) => match file.database_url {
             Some(url) => Database::External { url },
+            None if file.pg_bin.is_none() && orchestrator.is_some() => {
+                Database::Asked { orchestrator: orchestrator.clone().unwrap_or_default() }
+            }
             None => Database::Embedded { pg_bin: file.pg_bin },
         },
     };
+    let front_door = FrontDoorConfig {
+        main_domain: file.main_domain,
+        trusted_proxies: file.trusted_proxies,
+        tls_dir: file.tls_dir,
+        provision_url: options.provision_url.or(file.provision_url),
+        database_address: None,
+        orchestrator,
+    };
     Ok(Config {
+        front_door,
         public: options.public.or(file.public).unwrap_or_else(|| public.into()),
         internal: options.internal.or(file.internal).unwrap_or_else(|| (Ipv4Addr::LOCALHOST, INTERNAL_PORT).into()),
         tls,
@@ -149,7 +171,12 @@ pub async fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Run => run(config).await,
+        Command::Run(door) => {
+            let mut config = config;
+            door.apply(&mut config);
+            Box::pin(run(config)).await
+        }
+        Command::Orchestrator(args) => Box::pin(orchestrator::run(args, config)).await,
         Command::Registry(args) => registry::run(args, config).await,
         Command::Migrate => migrate(config).await,
         Command::Check => return check::check(&config).await,

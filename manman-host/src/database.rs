@@ -15,7 +15,7 @@ use crate::config::{Config, Database};
 use crate::db::MIGRATIONS;
 use crate::postgres::{Durability, EmbeddedPostgres, PostgresError, PostgresOptions};
 use crate::provision::{
-    AskError, HOST_NAME, ProvisionError, ProvisionOptions, Provisioner, ask_for_database, connect_options, own_secret,
+    AskError, HOST_NAME, KeyError, ProvisionError, ProvisionOptions, Provisioner, ask_for_database, connect_options, own_secret,
 };
 
 /// A database that is migrated and answers.
@@ -59,6 +59,8 @@ pub enum DatabaseError {
     OwnSecret,
     #[error(transparent)]
     Ask(#[from] AskError),
+    #[error(transparent)]
+    Secret(#[from] KeyError),
 }
 
 impl DatabaseError {
@@ -83,7 +85,7 @@ impl DatabaseError {
             Self::Provision(_) | Self::Own(_) => None,
             Self::OwnSecret => Some("put back `host/orchestrator-secret` from the backup of the data directory".to_owned()),
             Self::Ask(AskError::Ask { .. }) => Some("is the orchestrator up, and is its inner listener reachable from here?".to_owned()),
-            Self::Ask(_) => None,
+            Self::Ask(_) | Self::Secret(_) => None,
         }
     }
 }

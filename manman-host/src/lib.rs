@@ -10,6 +10,7 @@ pub mod database;
 pub mod db;
 pub mod domain;
 pub mod fleet;
+pub(crate) mod front_door;
 pub mod games;
 pub mod http;
 pub(crate) mod hub;

@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +16,8 @@ use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use manman_common::wire::{LoginLink, Scope};
-use manman_front_door::registry::StoreError;
+use manman_front_door::orchestrator;
+use manman_front_door::proxy::CertificateError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,7 +34,7 @@ use crate::http::router::{Door, router};
 use crate::limit::Limited;
 use crate::postgres::{EmbeddedPostgres, PostgresError};
 use crate::tls::{self, Identity, TlsError};
-use crate::{background, clock, db};
+use crate::{background, clock, db, front_door};
 
 /// A running host.
 pub struct Host {
@@ -58,7 +60,11 @@ pub enum HostError {
     #[error(transparent)]
     Context(#[from] ContextError),
     #[error(transparent)]
-    Registry(#[from] StoreError),
+    Registry(#[from] manman_front_door::registry::StoreError),
+    #[error(transparent)]
+    Orchestrator(orchestrator::StoreError),
+    #[error("could not use the certificates of hosts")]
+    Certificates(#[source] CertificateError),
     #[error("could not prepare the database")]
     Prepare(#[source] sqlx::Error),
     #[error("the private database has ended")]
@@ -90,7 +96,7 @@ impl HostError {
                 _ => None,
             },
             Self::DatabaseDied(error) | Self::DatabaseStop(error) => error.hint(),
-            Self::Tls(_) | Self::Context(_) | Self::Registry(_) | Self::Prepare(_) | Self::ListenerDied(_) => None,
+            Self::Orchestrator(_) | Self::Certificates(_) | Self::Tls(_) | Self::Context(_) | Self::Registry(_) | Self::Prepare(_) | Self::ListenerDied(_) => None,
         }
     }
 }
@@ -118,24 +124,37 @@ impl Host {
         for error in games.left_out() {
             tracing::warn!(error = chain(error), "a game's definition is left out");
         }
+        let (identity, certificates) = front_door::with_certificates(&config, identity).map_err(HostError::Certificates)?;
         let opened = database::open(&config).await?;
         let mut conn = opened.pool.acquire().await.map_err(HostError::Prepare)?;
         let host_id = db::host::host_ensure(&mut conn, clock::new_uuid(), clock::now()).await.map_err(HostError::Prepare)?;
         let first_start = !token_admin_exists(&mut conn).await.map_err(HostError::Prepare)?;
         drop(conn);
 
+        let bound = bound(&config, &public, &internal, identity.as_ref(), lan)?;
+        let front_door = front_door::start(&config, &opened, &bound).await.map_err(HostError::Orchestrator)?;
         let app = App::new(opened.pool, config, host_id, opened.words, games);
-        let bound = bound(&app.config, &public, &internal, identity.as_ref(), lan)?;
         let local_url = local_url(&app.config, &bound);
         let internal_url = bound.internal_url.clone();
         // Nobody else sets it: the app was made just above.
         let _ = app.bound.set(bound);
+        let watched = Arc::clone(front_door.orchestrator());
+        let _ = app.front_door.set(front_door);
         let token = own_token(&app).await?;
         if let Some(data) = &app.config.data {
             context::write(data, &Context { url: local_url, internal_url: Some(internal_url), token: Some(token.clone()) })?;
         }
         let stop_tasks = CancellationToken::new();
         let tasks = background::start(&app, &stop_tasks).await.map_err(HostError::Prepare)?;
+        // The tracker is closed to nobody but those who wait for its end.
+        tasks.spawn(watched.watch(stop_tasks.clone()));
+        let telling = stop_tasks.clone();
+        let told = app.clone();
+        tasks.spawn(async move { telling.run_until_cancelled(front_door::say_hello(told)).await });
+        if let (Some(certificates), Some(directory)) = (certificates, app.config.front_door.tls_dir.clone()) {
+            let reading = stop_tasks.clone();
+            tasks.spawn(async move { reading.run_until_cancelled(front_door::keep_certificates(certificates, &directory)).await });
+        }
         let handles = [Handle::new(), Handle::new()];
         let mut servers = JoinSet::new();
         serve(&mut servers, router(&app, Door::Public), public, identity, handles[0].clone())?;
@@ -303,6 +322,11 @@ fn bound(
 /// The address itself, or `instead` where it stands for all of the machine's.
 fn reachable(address: SocketAddr, instead: IpAddr) -> SocketAddr {
     if address.ip().is_unspecified() { SocketAddr::new(instead, address.port()) } else { address }
+}
+
+/// How this machine's own programs reach an address of ours.
+pub(crate) fn reachable_url(address: SocketAddr) -> SocketAddr {
+    reachable(address, IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// The public door as this machine's own programs reach it, wherever the machine moves.

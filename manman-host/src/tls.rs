@@ -39,7 +39,7 @@ pub enum TlsError {
 }
 
 /// `host/tls.crt` and `host/tls.key` below the data directory.
-fn own_files(data: &Path) -> (PathBuf, PathBuf) {
+pub(crate) fn own_files(data: &Path) -> (PathBuf, PathBuf) {
     (data.join("host/tls.crt"), data.join("host/tls.key"))
 }
 

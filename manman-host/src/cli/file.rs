@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manman_front_door::proxy::Network;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::games::parse_duration;
@@ -18,6 +19,12 @@ pub struct FileConfig {
     pub internal: Option<SocketAddr>,
     pub database_url: Option<String>,
     pub pg_bin: Option<PathBuf>,
+    pub orchestrator: Option<String>,
+    pub provision_url: Option<String>,
+    pub main_domain: Option<String>,
+    #[serde(deserialize_with = "networks")]
+    pub trusted_proxies: Vec<Network>,
+    pub tls_dir: Option<PathBuf>,
     pub games: Vec<PathBuf>,
     pub lan: Option<bool>,
     pub tls_cert: Option<PathBuf>,
@@ -48,6 +55,11 @@ impl FileConfig {
             read => read,
         }
     }
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Network>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -3,6 +3,7 @@
 pub mod event;
 pub mod host;
 pub mod idempotency;
+pub mod orchestrator;
 pub mod port;
 pub mod registry;
 pub mod server;

@@ -29,6 +29,8 @@ const OPEN: &[(Method, &str)] = &[
     (Method::POST, "/worker/{id}"),
     // On the internal listener alone.
     (Method::GET, "/__internal/health"),
+    (Method::POST, "/__internal/hello"),
+    (Method::POST, "/__internal/database"),
     (Method::PUT, "/self-register"),
     (Method::POST, "/self-register"),
     (Method::DELETE, "/self-register/{name}"),
@@ -214,7 +216,7 @@ pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request
     next.run(request).await
 }
 
-async fn present(app: &App, headers: &HeaderMap) -> Result<Presented, ApiError> {
+pub(crate) async fn present(app: &App, headers: &HeaderMap) -> Result<Presented, ApiError> {
     match secret_of(headers) {
         None => Ok(Presented::Nothing),
         Some(secret) => Ok(identify(app, secret).await?.map_or(Presented::Unknown, Presented::Known)),

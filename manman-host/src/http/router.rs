@@ -49,9 +49,9 @@ pub fn router(app: &AppRef, door: Door) -> Router {
     let router = router.merge(super::docs::routes(super::docs::finish(openapi)));
     let router = match door {
         Door::Public => router,
-        Door::Internal => router.route("/__internal/health", get(health)),
+        Door::Internal => router.route("/__internal/health", get(health)).merge(crate::front_door::internal(app)),
     };
-    router
+    let router = router
         .fallback(async || ApiError::from(Problem::new(Kind::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Problem::new(Kind::MethodNotAllowed, "this path does not take that method")))
         .layer(DefaultBodyLimit::max(super::extract::BODY_MAX))
@@ -59,13 +59,17 @@ pub fn router(app: &AppRef, door: Door) -> Router {
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
         .layer(middleware::from_fn(finish))
         .layer(middleware::from_fn_with_state(app.clone(), super::metrics::count))
-        .with_state(app.clone())
+        .with_state(app.clone());
+    match door {
+        Door::Public => crate::front_door::public(app, router),
+        Door::Internal => router,
+    }
 }
 
 /// For whoever watches over the host's process: it answers, and so does its database.
-async fn health(State(app): State<AppRef>) -> Result<&'static str, ApiError> {
+async fn health(State(app): State<AppRef>) -> Result<StatusCode, ApiError> {
     sqlx::Connection::ping(&mut *app.db.acquire().await?).await?;
-    Ok("ok")
+    Ok(StatusCode::NO_CONTENT)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

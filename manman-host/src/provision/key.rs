@@ -71,7 +71,7 @@ pub(super) fn scram_verifier(password: &str) -> String {
 }
 
 /// The text of a file for its owner alone; made whole where there is none.
-pub(super) fn secret_file(path: &Path, make: impl FnOnce() -> String) -> Result<String, KeyError> {
+pub(crate) fn secret_file(path: &Path, make: impl FnOnce() -> String) -> Result<String, KeyError> {
     let error = |doing| move |source| KeyError::File { doing, path: path.to_owned(), source };
     match std::fs::read_to_string(path) {
         Ok(text) => return Ok(text.trim().to_owned()),

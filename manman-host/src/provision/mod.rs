@@ -19,6 +19,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::Mutex;
 
 pub use host::{AskError, ask_for_database, connect_options, own_secret};
+pub(crate) use key::secret_file as secret_text;
 pub use key::{KeyError, MasterKey};
 
 /// Calls are rare: each waifu asks at its start and keeps the answer.

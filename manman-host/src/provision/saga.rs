@@ -107,11 +107,12 @@ impl Provisioner {
             .fetch_one(&mut *connection)
             .await
             .map_err(ProvisionError::sql("look for a role"))?;
-        let verb = if there { "alter" } else { "create" };
+        // What it may not do is said once: only a superuser may say it again.
+        let (verb, rights) = if there { ("alter", "") } else { ("create", "nosuperuser nocreatedb nocreaterole") };
         let verifier = scram_verifier(&self.key.password(name.as_str(), row.generation));
         // Base64 and `$` need no escape within a literal.
         let statement = format!(
-            "{verb} role {} login nosuperuser nocreatedb nocreaterole connection limit {ROLE_CONNECTIONS} password '{verifier}'",
+            "{verb} role {} login {rights} connection limit {ROLE_CONNECTIONS} password '{verifier}'",
             quoted(&row.role)
         );
         run(connection, statement, "make a role").await

@@ -46,6 +46,7 @@ impl Cluster {
             connection.execute("create database orchestrator owner orchestrator").await.expect("a database");
             connection.execute("revoke connect on database manman from public").await.expect("shut");
             connection.execute("revoke connect on database postgres from public").await.expect("shut");
+            connection.execute("revoke connect on database template1 from public").await.expect("shut");
         }
         let (_, port) = self.address().expect("an address");
         let options = PgConnectOptions::new_without_pgpass()

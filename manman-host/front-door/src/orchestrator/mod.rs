@@ -159,6 +159,12 @@ impl Orchestrator {
         }
     }
 
+    /// Whether that first segment of a path is the front door's own.
+    #[must_use]
+    pub fn is_reserved(&self, segment: &str) -> bool {
+        self.config.reserved.contains(segment)
+    }
+
     pub(crate) fn public_url(&self) -> String {
         self.public_url.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
