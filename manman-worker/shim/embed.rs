@@ -34,7 +34,7 @@ const DROPPED: [&str; 12] = [
 
 /// Builds it, and sets `MANMAN_SHIM_BINARY` to its path for the crate being built. Whoever has a
 /// binary already, such as a packager who cross-compiles, names it in `MANMAN_SHIM_PREBUILT`.
-pub fn build() {
+pub(crate) fn build() {
     println!("cargo::rerun-if-env-changed=MANMAN_SHIM_PREBUILT");
     if let Ok(binary) = env::var("MANMAN_SHIM_PREBUILT") {
         println!("cargo::rustc-env=MANMAN_SHIM_BINARY={binary}");

@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::{Config, DockerMode};
 use crate::driver::Driver;
 use crate::driver::docker::{DockerConfig, DockerDriver};
+use crate::driver::process::{ProcessDriver, Processes};
 use crate::host_link::{self, LinkState, Registration};
 use crate::identity::{DataDir, refuse_copy};
 use crate::logs::{LogBooks, Retention};
@@ -102,9 +103,11 @@ pub async fn run_with_ready(
     if let Some(docker) = &docker {
         docker.set_session_epoch(meta.session_epoch);
     }
-    let drivers: Vec<Arc<dyn Driver>> = docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>).collect();
-    let (signals, signal_receiver) = crate::reconcile::signals::channel();
     let logs = LogBooks::new(&servers_dir, Retention::default());
+    let processes = open_processes(&config, data_dir.path(), &logs).await?;
+    let mut drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(processes)];
+    drivers.extend(docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>));
+    let (signals, signal_receiver) = crate::reconcile::signals::channel();
     let supervision = Supervisor::new(logs.clone(), signals);
     let console = supervision.console();
     let parts = Parts { store: store.clone(), drivers: drivers.clone(), supervision, signals: signal_receiver, clock: LoopClock::real() };
@@ -137,8 +140,12 @@ pub async fn run_with_ready(
 
     let linking =
         worker.config.host.clone().map(|endpoint| AbortOnDropHandle::new(tokio::spawn(host_link::run(Arc::clone(&worker), endpoint))));
+    let announcing = worker.config.orchestrator.clone().map(|orchestrator| {
+        let hello = crate::announce::worker_hello(orchestrator, worker.config.name.to_string(), worker.config.advertise, api_address);
+        AbortOnDropHandle::new(tokio::spawn(hello))
+    });
     let reason = until_end(&worker, reconciling, shutdown).await?;
-    drop(linking);
+    drop((linking, announcing));
     if reason != ExitReason::Stale {
         host_link::goodbye(&worker).await;
     }
@@ -193,6 +200,20 @@ async fn listen(listener: TcpListener, router: axum::Router, mut closed: watch::
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(close).await {
         tracing::error!(%error, "the worker's own API has ended");
     }
+}
+
+/// Takes over what runs as a process, before anybody else could write into its log.
+async fn open_processes(config: &Config, data_dir: &std::path::Path, logs: &LogBooks) -> Result<Processes, RunError> {
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
+    let steam = manman_steam::Steam::new(config.steam(home.as_deref()));
+    let (path, logs, runtime) = (data_dir.to_owned(), logs.clone(), tokio::runtime::Handle::current());
+    let opened = tokio::task::spawn_blocking(move || {
+        let _entered = runtime.enter();
+        ProcessDriver::open(&path, logs, steam)
+    });
+    let opened = opened.await.map_err(|source| RunError::LoopBroke { source })?;
+    let driver = opened.map_err(|source| RunError::File { path: data_dir.join("servers"), source })?;
+    Ok(Processes(Arc::new(driver)))
 }
 
 async fn open_store(data_dir: &DataDir, process: &ProcessIdentity, config: &Config) -> Result<(Store, Meta), RunError> {

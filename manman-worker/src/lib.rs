@@ -4,6 +4,7 @@
 //! [`run`] is a whole worker as one future, which `manman up` runs beside a host and
 //! `manman-worker` by itself.
 
+pub mod announce;
 mod api;
 mod app;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod console;
 pub mod doctor;
 pub mod driver;
+pub mod failpoint;
 mod host_link;
 pub mod identity;
 pub mod logs;
@@ -19,6 +21,7 @@ pub mod plan_cmd;
 pub mod probe;
 pub mod reconcile;
 mod report;
+pub mod steam_cmd;
 pub mod store;
 
 pub use app::{ExitReason, Ready, RunError, run, run_with_ready};

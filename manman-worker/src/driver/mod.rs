@@ -5,6 +5,8 @@
 
 pub mod docker;
 pub mod fake;
+pub mod process;
+mod shim;
 
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use manman_common::wire::DriverReport;
 use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec};
 use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
+
+use crate::logs::LogBook;
 
 #[async_trait]
 pub trait Driver: Send + Sync + 'static {
@@ -61,6 +65,16 @@ pub trait Driver: Send + Sync + 'static {
         instance: &Instance,
         after: Option<OutputCursor>,
     ) -> Result<BoxStream<'static, Result<OutputBatch, DriverError>>, DriverError>;
+
+    /// For an instance whose log another process writes: an item whenever there may be more in it,
+    /// until all of it is there. `None` where [`output`](Self::output) is to be taken over instead.
+    async fn written(
+        &self,
+        _instance: &Instance,
+        _book: &LogBook,
+    ) -> Result<Option<BoxStream<'static, Result<(), DriverError>>>, DriverError> {
+        Ok(None)
+    }
 
     async fn usage(&self, instance: &Instance) -> Result<Usage, DriverError>;
 

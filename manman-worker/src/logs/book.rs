@@ -62,10 +62,15 @@ pub(super) struct Published {
     pub(super) next_seq: u64,
 }
 
-struct Writer {
-    file: Option<File>,
+pub(super) struct Writer {
+    pub(super) file: Option<File>,
     scratch: Vec<u8>,
+    /// Somebody else writes the records, and takes words of the manager's.
+    pub(super) elsewhere: Option<Pen>,
 }
+
+/// Writes a word of the manager's into a log that another process writes.
+pub type Pen = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
 impl LogBook {
     pub fn open(dir: &Path, retention: Retention) -> io::Result<Self> {
@@ -95,7 +100,7 @@ impl LogBook {
         let shared = Shared {
             dir: dir.to_owned(),
             retention,
-            writer: Mutex::new(Writer { file, scratch: Vec::new() }),
+            writer: Mutex::new(Writer { file, scratch: Vec::new(), elsewhere: None }),
             published: Mutex::new(Published { segments, next_seq }),
             head,
         };
@@ -129,6 +134,14 @@ impl LogBook {
 
     /// Writes a word of the manager's own. Blocks on the disk.
     pub fn note(&self, text: &str) -> io::Result<()> {
+        let pen = self.shared.writer().elsewhere.clone();
+        if let Some(pen) = pen {
+            match pen(text) {
+                // Whoever wrote has ended.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => self.take_back()?,
+                noted => return noted,
+            }
+        }
         let time = clock::now().to_chrono().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
         self.write(|next, out| {
             for text in parts(text.as_bytes()) {
@@ -173,7 +186,10 @@ impl LogBook {
 
     fn write(&self, render: impl FnOnce(&mut u64, &mut Vec<u8>)) -> io::Result<()> {
         let shared = &*self.shared;
-        let mut writer = shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = shared.writer();
+        if writer.elsewhere.is_some() {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the log is written by another process"));
+        }
         let (mut next, full) = {
             let published = shared.published();
             (published.next_seq, published.segments.back().is_none_or(|segment| segment.len >= shared.retention.segment_bytes))
@@ -209,6 +225,23 @@ fn parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Shared {
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn publish(&self, segments: VecDeque<Segment>, next_seq: u64) {
+        {
+            let mut published = self.published();
+            published.segments = segments;
+            published.next_seq = next_seq;
+        }
+        self.head.send_modify(|head| head.next_seq = next_seq);
+    }
+
     pub(super) fn published(&self) -> MutexGuard<'_, Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use manman_common::logs::{LogRecord, records};
 use manman_worker_core::Instance;
 
 use super::book::LogBook;
-use crate::driver::{Driver, DriverErrorKind, OutputBatch};
+use super::reader::{LogReader, Read};
+use crate::driver::{Driver, DriverError, DriverErrorKind, OutputBatch, OutputLine};
 
 /// Between two attempts at an engine or a disk that refuses.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -15,6 +19,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A batch of a few lines goes into the page cache at once; a thread of its own for it would add
 /// more to a line's way to its readers than the write takes.
 const SMALL: usize = 4096;
+
+/// Bytes of a log that another process writes, heard in one go; and how many such chunks before its
+/// readers are told of more.
+const HEARD_AT_ONCE: usize = 256 * 1024;
+const BATCHES_MAX: usize = 64;
 
 /// What happens while a log is taken over, for whoever watches the instance.
 pub trait Listener: Send + Sync {
@@ -43,6 +52,16 @@ pub async fn follow(book: &LogBook, driver: &dyn Driver, instance: &Instance, li
         }
     };
     loop {
+        match driver.written(instance, book).await {
+            Ok(None) => {}
+            Ok(Some(more)) => return elsewhere(book, instance, more, listener).await,
+            Err(error) if error.kind == DriverErrorKind::Gone => return,
+            Err(error) => {
+                report(Some(log_trouble(&error)));
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        }
         let after = {
             let (book, id) = (book.clone(), instance.id);
             tokio::task::spawn_blocking(move || book.begin_instance(id)).await
@@ -84,6 +103,49 @@ pub async fn follow(book: &LogBook, driver: &dyn Driver, instance: &Instance, li
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// The log of an instance that another process writes: shown to its readers, and heard.
+async fn elsewhere(book: &LogBook, instance: &Instance, mut more: BoxStream<'static, Result<(), DriverError>>, listener: &dyn Listener) {
+    let mut reader = LogReader::new(book, book.last_seq().next());
+    while let Some(tick) = more.next().await {
+        if let Err(error) = tick {
+            listener.trouble(Some(log_trouble(&error)));
+            continue;
+        }
+        let behind = book.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut batches = Vec::new();
+            let read = behind.catch_up().and_then(|()| {
+                loop {
+                    match reader.read(HEARD_AT_ONCE)? {
+                        Read::Chunk(chunk) => batches.push(heard(&chunk)),
+                        Read::Gap(_) => {}
+                        Read::End => return Ok(()),
+                    }
+                    if batches.len() >= BATCHES_MAX {
+                        return Ok(());
+                    }
+                }
+            });
+            (reader, batches, read)
+        });
+        let Ok((back, batches, read)) = read.await else { return };
+        reader = back;
+        for batch in batches.iter().filter(|batch| !batch.lines.is_empty()) {
+            listener.lines(batch);
+        }
+        if let Err(error) = read {
+            tracing::warn!(server.id = %instance.server, %error, "a server's log can not be read");
+            listener.trouble(Some(disk_trouble(&error)));
+        }
+    }
+}
+
+fn heard(chunk: &Bytes) -> OutputBatch {
+    let line =
+        |record: LogRecord<'_>| OutputLine { stream: record.stream, time: record.time.to_owned(), text: chunk.slice_ref(record.text) };
+    OutputBatch { lines: records(chunk).map(line).collect() }
 }
 
 async fn append(book: &LogBook, batch: &Arc<OutputBatch>) -> std::io::Result<()> {

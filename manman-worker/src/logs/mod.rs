@@ -7,6 +7,7 @@
 
 mod book;
 mod cursor;
+mod elsewhere;
 mod follow;
 mod reader;
 mod segment;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use manman_common::ServerId;
 
-pub use book::{LogBook, Retention};
+pub use book::{LogBook, Pen, Retention};
 pub use follow::{Listener, Trouble, follow};
 pub use reader::{LogReader, Read};
 pub use session::{LogItem, LogSession};

@@ -70,6 +70,23 @@ pub(super) fn sound_end(file: &File, first_seq: u64) -> io::Result<(u64, Option<
     }
 }
 
+/// Bytes up to the end of the last whole record of a segment that is being written, of which the
+/// first `known` bytes are whole records; and that record's number, if there is one after `known`.
+pub(super) fn last_whole(file: &File, known: u64) -> io::Result<(u64, Option<u64>)> {
+    let size = file.metadata()?.len();
+    // A record that is being written is at most this long; one before it is as well.
+    let begin = size.saturating_sub(2 * RECORD_MAX as u64).max(known);
+    let mut tail = vec![0; usize::try_from(size - begin).unwrap_or(0)];
+    let read = read_some(file, &mut tail, begin)?;
+    tail.truncate(read);
+    let Some(end) = tail.iter().rposition(|b| *b == b'\n') else { return Ok((known, None)) };
+    let line = tail[..end].rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    match LogRecord::parse(line) {
+        Some(record) => Ok((begin + end as u64 + 1, Some(record.seq.get()))),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "a log segment holds what is no record")),
+    }
+}
+
 /// Offset of the first record whose number is at least `seq`, in the first `len` bytes.
 pub(super) fn seek(file: &File, len: u64, seq: u64) -> io::Result<u64> {
     // Every record that begins before `low` is older; the wanted one begins at `high` or before.

@@ -1,0 +1,102 @@
+//! A game whose shim was killed. What it prints still comes here, over the copies of its stdio that
+//! this worker holds; who holds none lets its game meet a closed pipe.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+use chrono::SecondsFormat;
+use manman_common::logs::{LINE_MAX, LogStream};
+use rustix::fs::{OFlags, fcntl_getfl};
+
+use super::held::Held;
+use super::{blocking, retry};
+use crate::clock;
+use crate::driver::OutputLine;
+use crate::logs::LogBook;
+
+const CHUNK: usize = 64 * 1024;
+
+/// Goes on with its log until the game has ended.
+pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
+    let taken = book.clone();
+    let instance = held.run.about.instance;
+    let back = blocking(move || {
+        taken.take_back().map_err(|error| retry("could not take a log back", error))?;
+        let words =
+            format!("the shim of instance {instance} was killed: the worker goes on with its log, and its exit code may stay unknown");
+        taken.note(&words).map_err(|error| retry("could not write a log", error))
+    });
+    if let Err(error) = back.await {
+        tracing::warn!(%instance, %error, "the log of a game without a shim can not be gone on with");
+    }
+    held.tell_lines();
+    let stdio = held.take_stdio();
+    let streams = outputs(stdio);
+    let ends = async {
+        match super::readable(game) {
+            // A pidfd is readable once its process has ended.
+            Ok(game) => drop(game.readable().await),
+            Err(error) => tracing::warn!(%instance, %error, "the end of a game without a shim is seen by looking alone"),
+        }
+    };
+    let copies = futures_util::future::join_all(streams.into_iter().map(|(end, stream)| copy(held, book, end, stream)));
+    // Cancel-safe: what a dead game's children print later is nobody's.
+    tokio::select! {
+        () = ends => {}
+        _ = async { copies.await; std::future::pending::<()>().await } => {}
+    }
+}
+
+/// The ends from which the game's output comes: a terminal's master, or two pipes after its stdin.
+fn outputs(stdio: Vec<OwnedFd>) -> Vec<(OwnedFd, LogStream)> {
+    let reads = |end: &OwnedFd| fcntl_getfl(end).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY);
+    let streams = [LogStream::Stdout, LogStream::Stderr];
+    stdio.into_iter().filter(reads).zip(streams).collect()
+}
+
+async fn copy(held: &Held, book: &LogBook, end: OwnedFd, stream: LogStream) {
+    let Ok(end) = super::readable(end) else { return };
+    let mut rest: Vec<u8> = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let Ok(mut ready) = end.readable().await else { return };
+        let read = match ready.try_io(|end| Ok(rustix::io::read(end.get_ref(), &mut chunk)?)) {
+            Ok(Ok(0)) => break,
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A terminal whose other end is closed says EIO.
+            Ok(Err(_)) => break,
+            Err(_would_block) => continue,
+        };
+        rest.extend_from_slice(&chunk[..read]);
+        append(held, book, stream, whole_lines(&mut rest)).await;
+    }
+    if !rest.is_empty() {
+        append(held, book, stream, vec![Bytes::from(rest)]).await;
+    }
+}
+
+/// Takes the whole lines out, and what is too long to wait for its end.
+fn whole_lines(rest: &mut Vec<u8>) -> Vec<Bytes> {
+    let mut lines = Vec::new();
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line: Vec<u8> = rest.drain(..=end).take(end).collect();
+        lines.push(Bytes::from(line));
+    }
+    if rest.len() > LINE_MAX {
+        lines.push(Bytes::from(std::mem::take(rest)));
+    }
+    lines
+}
+
+async fn append(held: &Held, book: &LogBook, stream: LogStream, texts: Vec<Bytes>) {
+    let time = clock::now().to_chrono().to_rfc3339_opts(SecondsFormat::Nanos, true);
+    let lines: Vec<OutputLine> = texts.into_iter().map(|text| OutputLine { stream, time: time.clone(), text }).collect();
+    let book = book.clone();
+    let written = blocking(move || book.append(&lines).map_err(|error| retry("could not write a log", error))).await;
+    if let Err(error) = written {
+        tracing::warn!(instance = %held.run.about.instance, %error, "lines of a game without a shim are lost");
+    }
+    held.tell_lines();
+}

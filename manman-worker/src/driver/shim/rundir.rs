@@ -1,0 +1,139 @@
+//! The run directory of an instance: `servers/SERVER/run/INSTANCE`.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use manman_common::{Generation, InstanceId, ServerId, ServerSpec};
+use manman_shim::launch::{Look, look};
+use manman_worker_core::{Instance, InstanceRef, InstanceState, run_hash};
+use serde::{Deserialize, Serialize};
+
+use super::exit;
+
+const ABOUT: &str = "instance.json";
+
+/// What the shim need not know of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct About {
+    pub(crate) server: ServerId,
+    pub(crate) instance: InstanceId,
+    pub(crate) generation: Generation,
+    pub(crate) restart_seq: u64,
+    pub(crate) run_hash: u64,
+    /// What a client must say to its shim.
+    pub(crate) nonce: String,
+    /// Cgroup leaves made for it.
+    #[serde(default)]
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// The user that its game runs as, where it is not the worker's own.
+    #[serde(default)]
+    pub(crate) user: Option<u32>,
+}
+
+impl About {
+    pub(crate) fn new(spec: &ServerSpec, instance: InstanceId, nonce: String) -> Self {
+        Self {
+            server: spec.id,
+            instance,
+            generation: spec.generation,
+            restart_seq: spec.restart_seq,
+            run_hash: run_hash(&spec.run),
+            nonce,
+            cgroups: Vec::new(),
+            user: None,
+        }
+    }
+}
+
+/// One run directory, which may be that of an instance that never came to be.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDir {
+    pub(crate) path: PathBuf,
+    pub(crate) about: About,
+}
+
+impl RunDir {
+    pub(crate) fn path_of(servers_dir: &Path, server: ServerId, instance: InstanceId) -> PathBuf {
+        servers_dir.join(server.to_string()).join("run").join(instance.to_string())
+    }
+
+    /// Makes it; one that is there already is an error of its kind.
+    pub(crate) fn create(servers_dir: &Path, about: About) -> io::Result<Self> {
+        let path = Self::path_of(servers_dir, about.server, about.instance);
+        if let Some(parent) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        }
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let text = serde_json::to_vec(&about).map_err(io::Error::other)?;
+        manman_shim::files::replace(&path, ABOUT, &text, 0o600)?;
+        Ok(Self { path, about })
+    }
+
+    /// `None` where it says nothing: a start that a crash cut off before anything had been started.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let Some(text) = manman_shim::files::read(&path.join(ABOUT))? else { return Ok(None) };
+        let about = serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.join(ABOUT).display())))?;
+        Ok(Some(Self { path: path.to_owned(), about }))
+    }
+
+    /// Every one below the servers' directory, ours by their form.
+    pub(crate) fn scan(servers_dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for server in entries(servers_dir)? {
+            for run in entries(&server.join("run"))? {
+                if run.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<InstanceId>().is_ok()) {
+                    found.push(run);
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    pub(crate) fn look(&self) -> io::Result<Look> {
+        look(&self.path)
+    }
+
+    /// As the plan sees it, from a look. Blocks on the disk where it has ended.
+    pub(crate) fn instance(&self, found: &Look, log_dir: &Path) -> Instance {
+        let started = |state: &manman_shim::record::State| state.started.parse().unwrap_or(manman_common::Timestamp::EPOCH);
+        let state = match found {
+            Look::Never => InstanceState::Created,
+            Look::Starting => InstanceState::Running { since: manman_common::Timestamp::EPOCH },
+            Look::Live { state, .. } | Look::Abandoned { state, child: Some(_), .. } => InstanceState::Running { since: started(state) },
+            Look::Ended(exit) | Look::Abandoned { child: None, exit: Some(exit), .. } => {
+                InstanceState::Exited(exit::record(exit, Some(log_dir)))
+            }
+            Look::Abandoned { child: None, exit: None, .. } => {
+                InstanceState::Exited(exit::unknown("its shim was killed, and nobody saw how the game ended"))
+            }
+            Look::Rebooted { .. } => InstanceState::Exited(exit::unknown("the machine went down with it")),
+        };
+        Instance {
+            server: self.about.server,
+            id: self.about.instance,
+            reference: reference(found),
+            state,
+            generation: self.about.generation,
+            restart_seq: self.about.restart_seq,
+            run_hash: self.about.run_hash,
+        }
+    }
+}
+
+pub(crate) fn reference(found: &Look) -> InstanceRef {
+    let child = match found {
+        Look::Live { state, .. } | Look::Abandoned { state, .. } | Look::Rebooted { state } => state.child.clone(),
+        Look::Never | Look::Starting | Look::Ended(_) => manman_shim::identity::Identity::default(),
+    };
+    InstanceRef::Process { boot_id: child.boot_id, pid: u32::try_from(child.pid).unwrap_or(0), start_ticks: child.start_ticks }
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
