@@ -6,6 +6,7 @@ mod commands;
 mod idle;
 mod lines;
 mod reconcile;
+mod registry;
 mod stats;
 mod throughput;
 
@@ -25,9 +26,15 @@ fn main() -> Result<()> {
     if wanted("reconcile") {
         reconcile::measure();
     }
+    if wanted("registry") {
+        registry::renew();
+    }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         if wanted("idle") {
             idle::measure().await?;
+        }
+        if wanted("registry") {
+            registry::weigh().await?;
         }
         if ["lines", "commands", "throughput"].iter().any(|name| wanted(name)) {
             let home = Home::up().await?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{action, completion, console, doctor, down, events, game, login, logs, send, server, status, up, worker};
+use crate::commands::{action, completion, console, doctor, down, events, game, login, logs, send, server, service, status, up, worker};
 
 /// Game servers on your own machines: one line to begin, one tool for all of them.
 #[derive(Debug, Parser)]
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Worker(worker::Worker),
     #[command(subcommand)]
     Game(game::Game),
+    #[command(subcommand)]
+    Service(service::Service),
     Events(events::Events),
     Completion(completion::Completion),
 }

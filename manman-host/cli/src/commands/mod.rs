@@ -11,6 +11,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod send;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod worker;
@@ -77,6 +78,7 @@ async fn dispatch(app: &App, command: Command) -> Result<(), Failure> {
         Command::Action(action) => Box::pin(action.run(app)).await,
         Command::Worker(worker) => Box::pin(worker.run(app)).await,
         Command::Game(game) => Box::pin(game.run(app)).await,
+        Command::Service(service) => Box::pin(service.run(app)).await,
         Command::Events(events) => Box::pin(events.run(app)).await,
         Command::Completion(completion) => completion.run(),
     }

@@ -43,21 +43,25 @@ impl Registry {
     }
 
     async fn watch(&self, shutdown: &CancellationToken) {
-        let prober = match probe::Prober::new(&self.0.config) {
-            Ok(prober) => Some(Arc::new(prober)),
-            Err(error) => {
-                tracing::error!(%error, "services without expiry can not be asked for their name");
-                None
-            }
-        };
+        // Made for the first service that is to be asked: most registries have none.
+        let mut prober = None;
         let places = Arc::new(Semaphore::new(PROBES_MAX));
         let mut probes = JoinSet::new();
         loop {
             let free = places.available_permits();
             let (due, next) = self.with(|state, now| {
-                let due = if prober.is_some() { state.due(now, free) } else { Vec::new() };
+                let due = state.due(now, free);
                 (due, state.next().map(|next| next.since(now)))
             });
+            if prober.is_none() && !due.is_empty() {
+                prober = match probe::Prober::new(&self.0.config) {
+                    Ok(prober) => Some(Arc::new(prober)),
+                    Err(error) => {
+                        tracing::error!(%error, "services without expiry can not be asked for their name");
+                        None
+                    }
+                };
+            }
             for due in due {
                 let (Some(prober), Ok(place)) = (prober.clone(), Arc::clone(&places).try_acquire_owned()) else { continue };
                 let registry = self.clone();
