@@ -234,8 +234,8 @@ impl ConsoleKind {
     }
 }
 
-/// Where a console over the network listens: a port of the server, reached on loopback (in Docker
-/// by the container's own address), and the password it asks for.
+/// Where a console over the network listens: a port of the server, reached on the loopback of its
+/// machine (in Docker as it is published there), and the password it asks for.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConsoleAccess {

@@ -1,11 +1,15 @@
 //! Stories: the whole product with real parts, one file a story.
 
 mod bad_input;
+mod console_rcon;
 mod curl;
 mod first_server;
+mod front_door;
 mod frozen_worker;
+mod games_argv;
 mod host_away;
 mod killed;
 mod lists;
+mod registry;
 mod rivals;
 mod second_machine;

@@ -69,16 +69,17 @@ impl Console {
                     return Err(partly(talk.error(Fault::Silent), typed, &told));
                 }
                 Said::Ended(Err(error)) => return Err(partly(error, typed, &told)),
-                Said::Ended(Ok(End::Whole | End::Quiet | End::Mute | End::Cut | End::Closed)) if in_reply => told.done = Some(Done::Reply),
                 Said::Ended(Ok(End::Whole | End::Quiet | End::Mute | End::Cut | End::Closed)) => {
-                    if let Some(pattern) = &typed.answer {
-                        let found =
-                            answer::wait_for(book, before, pattern, deadline).await.map_err(|error| log_problem(target.spec, &error))?;
-                        tell_log(&mut told, found);
-                    }
+                    told.done = in_reply.then_some(Done::Reply);
                 }
                 Said::SeenInLog(found) => tell_log(&mut told, found),
             }
+        }
+        // Others may speak with the game while its log is waited for.
+        drop(talk);
+        if let Some(pattern) = typed.answer.as_ref().filter(|_| told.done.is_none()) {
+            let found = answer::wait_for(book, before, pattern, deadline).await.map_err(|error| log_problem(target.spec, &error))?;
+            tell_log(&mut told, found);
         }
         Ok(told)
     }

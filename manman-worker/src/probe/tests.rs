@@ -239,3 +239,77 @@ async fn latency_of_a_line() {
     took.sort_unstable();
     eprintln!("from the engine's time to a reader of the log: p50 {:?}, p99 {:?}", took[LINES / 2], took[LINES * 99 / 100]);
 }
+
+#[tokio::test]
+async fn players_are_counted_by_the_log_and_remembered_from_it() {
+    let rig = Arc::new(Rig::new());
+    let mut spec = spec();
+    spec.run.players = Some(manman_common::spec::PlayersRule {
+        join: "^said: join (?P<player>.+)$".to_owned(),
+        leave: "^said: leave (?P<player>.+)$".to_owned(),
+    });
+    let instance = rig.start(&spec).await;
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    for line in ["join Ada", "join Bob the \u{7}Second", "leave Ada", "leave nobody"] {
+        rig.driver.write_line(&instance, line).await.expect("it takes a line");
+    }
+    let named = |names: &'static [&'static str]| {
+        move |observed: &Observed| match observed {
+            Observed::Players(players) if players.names == names && players.online as usize == names.len() => Some(()),
+            _ => None,
+        }
+    };
+    let mut told = Vec::new();
+    watch.wait_for("Ada's leaving", |observed| (*observed == Observed::Left { player: "Ada".to_owned() }).then_some(())).await;
+    watch.wait_for("one player", named(&["Bob the Second"])).await;
+    drop(watch);
+    // The next worker knows who is there, and tells of nobody's coming again.
+    rig.driver.write_line(&instance, "join Eve").await.expect("it takes a line");
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    watch
+        .wait_for("two players", move |observed| {
+            if let Observed::Joined { player } | Observed::Left { player } = observed {
+                note.lock().expect("no panic").push(player.clone());
+            }
+            named(&["Bob the Second", "Eve"])(observed)
+        })
+        .await;
+    told.append(&mut seen.lock().expect("no panic"));
+    assert!(told.iter().all(|player| player == "Eve"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_game_that_goes_silent_is_told_of_and_heard_again() {
+    let rig = Arc::new(Rig::new());
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let port = socket.local_addr().expect("its address").port();
+    let mute = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let silenced = Arc::clone(&mute);
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+    std::thread::spawn(move || {
+        while let Ok((_, from)) = socket.recv_from(&mut [0; 2048]) {
+            if !silenced.load(std::sync::atomic::Ordering::SeqCst) {
+                let _ = socket.send_to(b"\xff\xff\xff\xffstatusResponse\n\\sv_maxclients\\8\n", from);
+            }
+        }
+    });
+    let mut spec = spec();
+    spec.run.query = Some(QuerySpec { protocol: "quake3".to_owned(), port });
+    spec.run.ready.query = true;
+    spec.run.hang = Some(manman_common::spec::HangRule { silent_seconds: 4 });
+    let instance = rig.start(&spec).await;
+    let mut watch = Watch::new(&rig);
+    watch.supervisor.watch(watched(&rig, &spec, &instance));
+    watch.wait_for("Ready", is_ready).await;
+    mute.store(true, std::sync::atomic::Ordering::SeqCst);
+    let seconds =
+        watch.wait_for("Silent", |observed| if let Observed::Silent { seconds } = observed { Some(*seconds) } else { None }).await;
+    assert!((4..60).contains(&seconds), "{seconds}");
+    mute.store(false, std::sync::atomic::Ordering::SeqCst);
+    // `Ready` again stands for an answer.
+    watch.wait_for("an answer", |observed| (*observed == Observed::Answers || *observed == Observed::Ready).then_some(())).await;
+}

@@ -2,6 +2,7 @@
 
 mod bench;
 mod crashes;
+mod ladder;
 mod rig;
 mod stories;
 

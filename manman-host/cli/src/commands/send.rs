@@ -1,6 +1,6 @@
 use clap::Args;
 use manman_common::message::forbidden_character;
-use manman_common::wire::{CommandAnswer, CommandRequest, LineCommand, LinesCommand};
+use manman_common::wire::{CommandAnswer, CommandRequest, Done, LineCommand, LinesCommand};
 
 use crate::commands::{App, refused};
 use crate::failure::Failure;
@@ -57,6 +57,9 @@ pub(crate) fn print_answer(output: Output, answer: &CommandAnswer) -> Result<(),
     }
     if answer.answer.is_empty() {
         output::talk("(sent; the game said nothing)");
+    }
+    if answer.done == Some(Done::Unseen) {
+        output::talk("(what tells its end has not been seen in time; it may still come)");
     }
     render::write_stdout(&out)
 }
