@@ -4,8 +4,8 @@ use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::engine::{Delivery, Engine, OpenError, Policy, Reply, procfs};
+use crate::engine::{Delivery, Engine, Inner, OpenError, Policy, Reply, procfs};
 use crate::problem::{Body, Problem, empty, json};
 
 const CONNECTIONS: usize = 8192;
@@ -82,34 +83,53 @@ pub(crate) async fn serve(engine: Engine, listener: UnixListener) {
             },
             () = engine.inner.closed.cancelled() => return,
         };
-        let engine = engine.clone();
+        let connection = connection(engine.clone(), stream);
         tokio::spawn(async move {
-            connection(engine, stream).await;
+            connection.await;
             drop(slot);
         });
     }
 }
 
-async fn connection(engine: Engine, stream: UnixStream) {
+/// Counted as soon as it is made, which is before the next one is accepted.
+fn connection(engine: Engine, stream: UnixStream) -> impl Future<Output = ()> {
     // Who cannot be named is nobody that may answer.
     let peer = stream.peer_cred().ok();
     let closed = engine.inner.closed.clone();
+    // From here on something may be arriving, until the first request is seen to be something else.
+    let first = Mutex::new(Some(Arriving::count(&engine)));
     let service = service_fn(move |request| {
+        let arriving = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let engine = engine.clone();
-        async move { Ok::<_, std::convert::Infallible>(handle(&engine, peer, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(handle(&engine, peer, request, arriving).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(None);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    // Cancel-safe: the connection is dropped whole.
-    tokio::select! {
-        _ = &mut connection => {}
-        () = closed.cancelled() => {}
+    async move {
+        // Cancel-safe: the connection is dropped whole.
+        tokio::select! {
+            _ = connection => {}
+            () = closed.cancelled() => {}
+        }
     }
 }
 
-async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>) -> Response<Body> {
+/// Comes back when whatever was sent to the socket before has been looked at: connections are taken in
+/// the order of their coming.
+pub(crate) async fn settle(engine: &Inner) {
+    let own = async {
+        let mut stream = UnixStream::connect(&engine.options.socket).await?;
+        stream.write_all(b"GET /_/health HTTP/1.1\r\nhost: stage\r\nconnection: close\r\n\r\n").await?;
+        stream.read_u8().await
+    };
+    let _ = own.await;
+    while engine.arriving.load(Ordering::Acquire) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>, arriving: Option<Arriving>) -> Response<Body> {
     let policy = engine.policy();
     let own = rustix::process::geteuid().as_raw();
     let Some(peer) = peer.filter(|peer| peer.uid() == own || Some(peer.uid()) == policy.reply_uid) else {
@@ -120,6 +140,7 @@ async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>
         return internal(engine, rest);
     }
     if path == "/next" || path.starts_with("/next/") {
+        drop(arriving);
         return next(engine, peer, &request).await;
     }
     match request.method() {
@@ -129,10 +150,18 @@ async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>
             return problem.header(ALLOW, HeaderValue::from_static("POST, PUT")).response();
         }
     }
-    let _arriving = Arriving::count(&engine.inner.arriving);
-    match answer(engine, &policy, peer, request).await {
-        Ok(()) => empty(StatusCode::NO_CONTENT),
-        Err(problem) => problem.response(),
+    // On a task of its own: a script may write its answer and be gone at once, and then its connection
+    // is closed under whoever handles it.
+    let engine = engine.clone();
+    let arriving = arriving.unwrap_or_else(|| Arriving::count(&engine));
+    let answered = tokio::spawn(async move {
+        let _arriving = arriving;
+        answer(&engine, &policy, peer, request).await
+    });
+    match answered.await {
+        Ok(Ok(())) => empty(StatusCode::NO_CONTENT),
+        Ok(Err(problem)) => problem.response(),
+        Err(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer was lost").response(),
     }
 }
 
@@ -148,18 +177,18 @@ pub(crate) fn internal(engine: &Engine, rest: &str) -> Response<Body> {
     }
 }
 
-struct Arriving<'a>(&'a AtomicUsize);
+struct Arriving(Engine);
 
-impl<'a> Arriving<'a> {
-    fn count(arriving: &'a AtomicUsize) -> Self {
-        arriving.fetch_add(1, Ordering::AcqRel);
-        Self(arriving)
+impl Arriving {
+    fn count(engine: &Engine) -> Self {
+        engine.inner.arriving.fetch_add(1, Ordering::AcqRel);
+        Self(engine.clone())
     }
 }
 
-impl Drop for Arriving<'_> {
+impl Drop for Arriving {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.inner.arriving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

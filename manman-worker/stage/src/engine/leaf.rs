@@ -221,7 +221,9 @@ fn writable(base: &Path) -> bool {
 
 /// Whether leaves below may have controllers; asks for them if `alone`.
 fn delegated(base: &Path, alone: bool) -> bool {
-    if !writable(base) {
+    let known = std::fs::read_to_string(base.join("cgroup.controllers")).unwrap_or_default();
+    // Beside version 1, version 2 has no controllers and keeps an account of nothing.
+    if !writable(base) || !known.split_whitespace().any(|name| ["memory", "pids", "cpu"].contains(&name)) {
         return false;
     }
     let control = base.join("cgroup.subtree_control");

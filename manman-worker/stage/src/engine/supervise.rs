@@ -22,14 +22,14 @@ use super::launch::{Launch, Process};
 use super::leaf::Leaf;
 use super::output::{Logs, Sink, drain, feed};
 use super::{Answer, Ended, Event, Failure, Inner, Input, Job, OnDisconnect, OnExit, Record, Reply, Stream, Usage, cgi, sweep};
+use crate::back;
 use crate::clock;
 use crate::shim;
 
 /// Between SIGTERM and SIGKILL.
 pub(crate) const TERM_GRACE: Duration = Duration::from_secs(2);
-/// An answer may still be in the socket when its sender has gone.
-const LAST_WORD: Duration = Duration::from_millis(25);
-/// For an answer that is seen arriving, and for what is in a pipe whose writers are dead.
+/// An answer may still be in the socket when its sender has gone, and words in a pipe whose writers
+/// are dead; both are there at once, unless the machine has no time.
 const ARRIVING: Duration = Duration::from_millis(250);
 
 /// The ends of a request that are not the process.
@@ -231,13 +231,17 @@ impl Request<'_> {
     async fn last_word(&mut self, reply: &mut oneshot::Receiver<Reply>, exit: (Option<i32>, Option<i32>, bool), stdout: Option<Bytes>) {
         let (code, signal, out_of_memory) = exit;
         let arriving = self.inner.arriving.load(Ordering::Acquire) > 0;
-        let wait = match self.job.on_exit {
-            _ if arriving => ARRIVING,
-            OnExit::Error => LAST_WORD,
-            OnExit::Stdout | OnExit::NoContent => Duration::ZERO,
-        };
-        if let Ok(Ok(reply)) = timeout(wait, reply).await {
-            return self.say(Answer::Reply(reply));
+        if arriving || self.job.on_exit == OnExit::Error {
+            // Cancel-safe: what has settled is asked for once more below.
+            let settled = timeout(ARRIVING, back::settle(self.inner));
+            let heard = tokio::select! {
+                biased;
+                heard = &mut *reply => heard.ok(),
+                _ = settled => reply.try_recv().ok(),
+            };
+            if let Some(reply) = heard {
+                return self.say(Answer::Reply(reply));
+            }
         }
         let answer = match self.job.on_exit {
             OnExit::Stdout if code == Some(0) => match stdout {

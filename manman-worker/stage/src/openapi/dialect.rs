@@ -38,7 +38,7 @@ fn object(map: &Map<String, Value>, old: bool, direction: Direction) -> Value {
     for (flag, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
         if let Some(exclusive) = new.get(flag).and_then(Value::as_bool) {
             new.remove(flag);
-            if let (true, Some(bound)) = (exclusive, new.remove(bound).filter(|_| exclusive)) {
+            if let Some(bound) = if exclusive { new.remove(bound) } else { None } {
                 new.insert(flag.to_owned(), bound);
             }
         }

@@ -23,6 +23,8 @@ pub struct Document {
 #[derive(Debug)]
 pub struct Operation {
     pub(super) name: String,
+    /// What its path calls its parts, which the configuration may call something else.
+    pub(super) names: Vec<String>,
     /// JSON pointers.
     pub(super) item: String,
     pub(super) place: String,
@@ -79,7 +81,8 @@ impl Document {
         let item = self.resolve(&format!("/paths/{}", escape(path)), Direction::Request)?;
         let place = format!("{item}/{}", verb.as_str().to_ascii_lowercase());
         self.request.pointer(&place)?;
-        Some(Operation { name: format!("{verb} {template}"), item, place })
+        let names = path.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name.to_owned()).collect();
+        Some(Operation { name: format!("{verb} {template}"), names, item, place })
     }
 
     /// Follows `$ref` from a place to the place that is meant.

@@ -85,12 +85,15 @@ struct Param {
     explode: bool,
     /// Its text is JSON.
     json: bool,
+    /// Which of the path's names it is.
+    at: Option<usize>,
     schema: Option<Schema>,
 }
 
 struct Compiler<'a> {
     document: &'a Document,
     name: &'a str,
+    names: &'a [String],
     sides: [std::sync::Arc<Value>; 2],
 }
 
@@ -154,6 +157,7 @@ impl Compiler<'_> {
         let style = text("style").map(str::to_owned);
         let is_form = style.as_deref().is_none_or(|style| style == "form") && matches!(kind, In::Query | In::Cookie);
         Ok(Some(Param {
+            at: self.names.iter().position(|other| *other == name),
             name,
             place: kind,
             required: kind == In::Path || param.get("required") == Some(&Value::Bool(true)),
@@ -168,7 +172,7 @@ impl Compiler<'_> {
 impl Validator {
     pub(crate) fn compile(document: &Document, operation: Operation, warnings: &mut Vec<String>) -> Result<Self, OpenApiError> {
         let sides = [Direction::Request, Direction::Response].map(|direction| std::sync::Arc::new(document.side(direction).clone()));
-        let compiler = Compiler { document, name: &operation.name, sides };
+        let compiler = Compiler { document, name: &operation.name, names: &operation.names, sides };
         let request = document.side(Direction::Request);
         let mut params: Vec<Param> = Vec::new();
         // The operation's own come last and take the place of the path's.
@@ -259,7 +263,7 @@ impl Param {
 
     fn value(&self, request: &Incoming<'_>) -> Result<Option<Value>, String> {
         let texts: Vec<String> = match self.place {
-            In::Path => request.params.iter().filter(|(name, _)| *name == self.name).map(|(_, value)| value.clone()).collect(),
+            In::Path => self.at.and_then(|at| request.params.get(at)).map(|(_, value)| value.clone()).into_iter().collect(),
             In::Query if self.style.as_deref() == Some("deepObject") => return Ok(self.deep(request.query)),
             In::Query => value::pairs(request.query).into_iter().filter(|(name, _)| *name == self.name).map(|(_, value)| value).collect(),
             In::Header => {

@@ -36,7 +36,8 @@ fn a_fork_bomb_stays_in_its_limit_and_ends_with_its_time() {
     let word = home.path("bomb.sh");
     let stage = home.start();
     let answer = stage.get("/bomb");
-    assert!(answer.status == 504 && answer.took < Duration::from_millis(1500), "{} after {:?}", answer.status, answer.took);
+    // A shell that can not fork any more ends; one that can lives until its time is over.
+    assert!([502, 504].contains(&answer.status) && answer.took < Duration::from_millis(1500), "{} after {:?}", answer.status, answer.took);
     stage.get("/ok").expect(204);
     eventually("all of it has gone", || {
         let left = running(word.to_str().expect("it is text")).len();

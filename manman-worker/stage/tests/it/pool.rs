@@ -6,7 +6,7 @@ use crate::support::{Home, Stage, eventually, exchange, scripts};
 
 fn pool(more: &str) -> Stage {
     let script = scripts().join("pool.py");
-    Home::new("", &format!("  /p/{{id}}:\n    post: {{inject: {{cmd: {}, mode: pool, workers: 2, timeout: 3000{more}}}, queue: 100}}\n", script.display())).start()
+    Home::new("max_inflight: 64", &format!("  /p/{{id}}:\n    post: {{inject: {{cmd: {}, mode: pool, workers: 2, timeout: 3000{more}}}, queue: 100}}\n", script.display())).start()
 }
 
 #[test]
