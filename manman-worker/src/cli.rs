@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use manman_common::Name;
 use manman_common::client::Endpoint;
 
+use manman_worker::announce::Announcement;
 use manman_worker::config::{Config, ConfigError, ConfigFile, DockerMode, PortRange, default_data_dir, parse_label};
 use manman_worker::identity::machine_name;
 
@@ -34,6 +35,14 @@ pub(crate) enum Command {
     Stage(manman_stage::service::StageArgs),
     /// Answer a request or an action, from within its process
     Reply(manman_stage::reply::ReplyArgs),
+    /// Sign in to Steam, see what of it is here, or fetch it ahead
+    #[command(subcommand)]
+    Steam(Steam),
+    /// Run any program and show it at the front door for as long as it runs
+    #[command(
+        after_help = "Example:\n  manman-worker announce --name blog -- python3 -m http.server 8000 …\n  manman-worker announce --name blog --port 8000 -- ./blog\n\nWithout --port the program is told a free one in the variable PORT."
+    )]
+    Announce(AnnounceArgs),
     /// Check what a worker needs of this machine
     Doctor {
         #[command(flatten)]
@@ -44,11 +53,87 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Steam {
+    /// Sign an account in, once per machine: SteamCMD asks for what it needs and keeps the login
+    #[command(
+        after_help = "Example:\n  manman-worker steam login NAME\n\nGames whose definition says `login: account` are then fetched as this account. The password and the\nSteam Guard code go to SteamCMD's input and are kept by nobody."
+    )]
+    Login {
+        /// The name that the account signs in with
+        account: String,
+        #[command(flatten)]
+        worker: RunArgs,
+    },
+    /// Show which SteamCMD, which account and which games are here
+    Status {
+        #[command(flatten)]
+        worker: RunArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch SteamCMD, or the newest build of an app, ahead of any server
+    #[command(
+        after_help = "Examples:\n  manman-worker steam install            SteamCMD itself\n  manman-worker steam install 896660     an app"
+    )]
+    Install {
+        /// The app's number; without it, SteamCMD itself
+        app: Option<u32>,
+        /// The public one where it is left out
+        #[arg(long, value_name = "NAME", requires = "app")]
+        branch: Option<String>,
+        /// Fetch it as the account that is signed in
+        #[arg(long, requires = "app")]
+        account: bool,
+        /// The build for Windows
+        #[arg(long, requires = "app")]
+        windows: bool,
+        #[command(flatten)]
+        worker: RunArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnnounceArgs {
+    /// The orchestrator's inner listener
+    #[arg(long, env = "MANMAN_ORCHESTRATOR", value_name = "URL", default_value = "http://127.0.0.1:12000")]
+    orchestrator: String,
+    /// Under which name it is shown [default: the program's]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Where the program listens [default: a free port, told as PORT]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// This machine's name or address as the orchestrator reaches it
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Holds the name against others: whoever moves it has to show the same secret
+    #[arg(long, env = "MANMAN_WAIFU_SECRET", value_name = "SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+impl AnnounceArgs {
+    pub(crate) fn resolve(self) -> Result<Announcement, ResolveError> {
+        let Self { orchestrator, name, port, host, secret, command } = self;
+        let program =
+            || command.first().and_then(|program| std::path::Path::new(program).file_name()?.to_str()).unwrap_or_default().to_owned();
+        let name = name.unwrap_or_else(program);
+        Ok(Announcement { orchestrator: orchestrator.parse()?, name, host, port, secret, command })
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The host to work for; `#sha256=FINGERPRINT` after an https URL pins its certificate
     #[arg(long, env = "MANMAN_HOST", value_name = "URL")]
     host: Option<String>,
+    /// Say hello to this orchestrator, which shows the worker at its front door
+    #[arg(long, env = "MANMAN_ORCHESTRATOR", value_name = "URL")]
+    orchestrator: Option<String>,
     /// Joins without a person's word; without it, someone accepts the worker on the host
     #[arg(long, env = "MANMAN_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     join_token: Option<String>,
@@ -70,6 +155,9 @@ pub(crate) struct RunArgs {
     /// Whether to run Docker games [default: auto]
     #[arg(long, env = "MANMAN_DOCKER", value_name = "WHEN", value_enum)]
     docker: Option<DockerMode>,
+    /// SteamCMD to fetch Steam's games with; without it, it is fetched from Valve on first use
+    #[arg(long, env = "MANMAN_STEAMCMD", value_name = "PATH")]
+    steamcmd: Option<PathBuf>,
     /// Ports that games may have, such as 27000-28000
     #[arg(long, env = "MANMAN_PORT_RANGE", value_name = "FIRST-LAST")]
     port_range: Option<PortRange>,
@@ -117,12 +205,19 @@ impl RunArgs {
         };
         let mut config = Config::new(data_dir);
         config.host = said(self.host).or(file.host).map(|host| host.parse::<Endpoint>()).transpose()?;
+        config.orchestrator = said(self.orchestrator).or(file.orchestrator).map(|url| url.parse::<Endpoint>()).transpose()?;
         config.join_token = said(self.join_token).or(file.join_token);
         config.name = name.unwrap_or_else(machine_name);
         config.listen = self.listen.or(file.listen).unwrap_or(config.listen);
         config.advertise = self.advertise.or(file.advertise);
         config.public_address = self.public_address.or(file.public_address);
         config.docker = self.docker.or(file.docker).unwrap_or_default();
+        // Where it is run from is another directory than ours.
+        config.steamcmd = self
+            .steamcmd
+            .filter(|path| !path.as_os_str().is_empty())
+            .or(file.steamcmd)
+            .map(|path| std::path::absolute(&path).unwrap_or(path));
         config.port_range = self.port_range.or(file.port_range);
         config.labels = file.labels;
         config.labels.extend(self.labels);

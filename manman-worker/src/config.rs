@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The host to work for; without one the worker keeps what it has and answers on its listener.
     pub host: Option<Endpoint>,
+    /// An orchestrator to say hello to, which shows the worker at its front door.
+    pub orchestrator: Option<Endpoint>,
     /// Admits the worker without a person's word.
     pub join_token: Option<String>,
     /// The worker's own directory: its database, its servers, its lock.
@@ -27,6 +29,8 @@ pub struct Config {
     /// A second address, for friends outside.
     pub public_address: Option<IpAddr>,
     pub docker: DockerMode,
+    /// SteamCMD of the machine's owner, absolute; without it one is fetched on first use.
+    pub steamcmd: Option<PathBuf>,
     /// Ports that games may have.
     pub port_range: Option<PortRange>,
     pub labels: BTreeMap<String, String>,
@@ -38,6 +42,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             host: None,
+            orchestrator: None,
             join_token: None,
             data_dir: data_dir.into(),
             name: crate::identity::machine_name(),
@@ -45,9 +50,21 @@ impl Config {
             advertise: None,
             public_address: None,
             docker: DockerMode::Auto,
+            steamcmd: None,
             port_range: None,
             labels: BTreeMap::new(),
         }
+    }
+}
+
+impl Config {
+    /// Where Steam's games come from and go to. `home` is the user's, for what Steam's own client put there.
+    #[must_use]
+    pub fn steam(&self, home: Option<&Path>) -> manman_steam::SteamConfig {
+        let mut config = manman_steam::SteamConfig::new(&self.data_dir);
+        config.steamcmd.clone_from(&self.steamcmd);
+        config.proton = manman_steam::find_proton(home);
+        config
     }
 }
 
@@ -145,6 +162,7 @@ impl ConfigError {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConfigFile {
     pub host: Option<String>,
+    pub orchestrator: Option<String>,
     pub join_token: Option<String>,
     pub data: Option<PathBuf>,
     pub name: Option<Name>,
@@ -152,6 +170,7 @@ pub struct ConfigFile {
     pub advertise: Option<IpAddr>,
     pub public_address: Option<IpAddr>,
     pub docker: Option<DockerMode>,
+    pub steamcmd: Option<PathBuf>,
     pub port_range: Option<PortRange>,
     pub labels: BTreeMap<String, String>,
 }

@@ -72,8 +72,24 @@ impl Report for Findings {
 /// Looks; changes nothing but a file that it makes and removes in the data directory.
 pub async fn doctor(config: &Config) -> Findings {
     let directory = existing(&config.data_dir);
-    let checks = vec![data_dir(config, directory), disk(directory), docker(config).await, cgroup(), clock_check(), host(config).await];
+    let checks = vec![
+        data_dir(config, directory),
+        disk(directory),
+        docker(config).await,
+        steam(config),
+        cgroup(),
+        clock_check(),
+        host(config).await,
+    ];
     Findings { checks }
+}
+
+/// Games of Steam's are one kind of two: a machine without them is sound.
+fn steam(config: &Config) -> Check {
+    match manman_steam::Steam::new(config.steam(None)).report() {
+        Ok(found) => Check::good("SteamCMD", found),
+        Err(problem) => Check::note("SteamCMD", format!("not usable: {}", problem.reason), problem.hint),
+    }
 }
 
 /// The directory, or where it would be made.

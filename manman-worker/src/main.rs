@@ -5,11 +5,12 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use manman_worker::announce::Announcement;
 use manman_worker::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Steam};
 
 /// Two threads: one for whatever blocks a moment, one for the rest. Games do not run in here.
 const THREADS: usize = 2;
@@ -37,9 +38,52 @@ fn main() -> ExitCode {
             Ok(config) => in_runtime(async { report(Ok(manman_worker::doctor::doctor(&config).await), json) }),
             Err(error) => fail(&chain(&error), error.hint()),
         },
+        Command::Steam(command) => {
+            set_up_log();
+            steam(command)
+        }
+        Command::Announce(args) => {
+            set_up_log();
+            match args.resolve() {
+                Ok(announcement) => in_runtime(announce(announcement)),
+                Err(error) => fail(&chain(&error), error.hint()),
+            }
+        }
         // These two bring what they need: a runtime of its own for the one, none for the other.
         Command::Stage(args) => manman_stage::run_stage(args),
         Command::Reply(args) => manman_stage::run_reply(args),
+    }
+}
+
+fn steam(command: Steam) -> ExitCode {
+    let refused = |error: manman_steam::SteamError| fail(&chain(&error), error.hint.as_deref());
+    match command {
+        Steam::Login { account, worker } => match worker.resolve() {
+            Ok(config) => in_runtime(async move {
+                match manman_worker::steam_cmd::login(&config, &account).await {
+                    Ok(signed_in) => report(Ok(signed_in), false),
+                    Err(error) => refused(error),
+                }
+            }),
+            Err(error) => fail(&chain(&error), error.hint()),
+        },
+        Steam::Status { worker, json } => match worker.resolve() {
+            Ok(config) => match manman_worker::steam_cmd::status(&config) {
+                Ok(status) => report(Ok(status), json),
+                Err(error) => refused(error),
+            },
+            Err(error) => fail(&chain(&error), error.hint()),
+        },
+        Steam::Install { app, branch, account, windows, worker } => match worker.resolve() {
+            Ok(config) => in_runtime(async move {
+                let wanted = app.map(|app| manman_worker::steam_cmd::Wanted { app, branch, account, windows });
+                match manman_worker::steam_cmd::install(&config, wanted).await {
+                    Ok(installed) => report(Ok(installed), false),
+                    Err(error) => refused(error),
+                }
+            }),
+            Err(error) => fail(&chain(&error), error.hint()),
+        },
     }
 }
 
@@ -50,19 +94,28 @@ fn in_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> ExitCode {
-    let ended = async {
-        // A process that can not hear of signals is ended by them, and games go on all the same.
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-            return std::future::pending().await;
-        };
-        // Cancel-safe: signals are levels.
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+async fn asked_to_end() {
+    // A process that can not hear of signals is ended by them, and games go on all the same.
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
     };
-    match manman_worker::run(config, ended).await {
+    // Cancel-safe: signals are levels.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// The program's own end is ours.
+async fn announce(announcement: Announcement) -> ExitCode {
+    match manman_worker::announce::announce(announcement, asked_to_end()).await {
+        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(error) => fail(&chain(&error), None),
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
+    match manman_worker::run(config, asked_to_end()).await {
         Ok(reason) => ExitCode::from(reason.exit_code()),
         Err(error) => fail(&chain(&error), error.hint()),
     }

@@ -74,8 +74,10 @@ async fn download(config: &SteamConfig, to: &Path, progress: Report<'_>) -> Resu
         .map_err(network)?;
     let response = client.get(&config.url).send().await.and_then(reqwest::Response::error_for_status).map_err(network)?;
     let total = response.content_length();
-    let too_large =
-        || SteamError::new(Failure::Tool, format!("{}: the answer is larger than {} MB, and no SteamCMD", what(), PACKED_MAX >> 20));
+    let too_large = || {
+        SteamError::new(Failure::Tool, format!("{}: the answer is larger than {} MB, and no SteamCMD", what(), PACKED_MAX >> 20))
+            .hint(ANSWER_HINT)
+    };
     if total.is_some_and(|total| total > PACKED_MAX) {
         return Err(too_large());
     }

@@ -54,6 +54,9 @@ pub(crate) struct Up {
     /// Whether to run Docker games: `auto` goes on without an engine
     #[arg(long, env = "MANMAN_DOCKER", value_name = "WHEN", value_enum, default_value = "auto")]
     docker: DockerMode,
+    /// SteamCMD to fetch Steam's games with; without it, it is fetched from Valve on first use
+    #[arg(long, env = "MANMAN_STEAMCMD", value_name = "PATH")]
+    steamcmd: Option<PathBuf>,
     /// The name of this machine's worker [default: the machine's]
     #[arg(long, env = "MANMAN_WORKER_NAME", value_name = "NAME")]
     worker_name: Option<Name>,
@@ -143,6 +146,10 @@ impl Up {
         };
         add("--docker", docker.map(str::to_owned));
         add("--worker-name", self.worker_name.as_ref().map(ToString::to_string));
+        if let Some(path) = &self.steamcmd {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            add("--steamcmd", Some(text(path.into_os_string())));
+        }
         for folder in &self.games {
             let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
             add("--games", Some(text(folder.into_os_string())));

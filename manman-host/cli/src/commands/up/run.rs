@@ -104,8 +104,9 @@ async fn with_worker(
     bound: &Bound,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let Up { worker_name, docker, .. } = up;
-    let config = worker::config(data, worker_name, docker, client);
+    let Up { worker_name, docker, steamcmd, .. } = up;
+    let mut config = worker::config(data, worker_name, docker, client);
+    config.steamcmd = steamcmd.filter(|path| !path.as_os_str().is_empty()).map(|path| std::path::absolute(&path).unwrap_or(path));
     let name = config.name.clone();
     let (happened, mut happening) = mpsc::channel(4);
     let supervised = tokio::spawn(worker::supervise(config, client.clone(), happened, stop.clone()));
