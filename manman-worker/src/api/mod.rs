@@ -14,7 +14,7 @@ mod status;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use manman_common::{Kind, Problem};
@@ -49,6 +49,8 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(error::plain_refusals))
         .layer(middleware::from_fn_with_state(Arc::clone(&worker), auth::require_token))
+        // For whoever checks on us: no secret is needed to learn that we are there.
+        .route("/__internal/health", get(async || StatusCode::NO_CONTENT))
         .with_state(worker)
 }
 

@@ -29,6 +29,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) fn config(data: &Path, name: Option<manman_common::Name>, docker: DockerMode, client: &Client) -> Config {
     let mut config = Config::new(data.join("worker"));
     config.host = Some(client.endpoint().clone());
+    // The host's own orchestrator: it shows the worker at the front door.
+    config.orchestrator = Some(client.endpoint().clone());
     config.docker = docker;
     if let Some(name) = name {
         config.name = name;

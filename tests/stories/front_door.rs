@@ -1,0 +1,226 @@
+//! Services of the house say hello, get a database, and are shown at the front door.
+
+use std::path::Path;
+use std::time::Duration;
+
+use manman_e2e::{Context as _, Home, Program, Result, binary, ensure, eventually, story};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+const UP: Duration = Duration::from_secs(90);
+
+/// An orchestrator that runs alone.
+struct Orchestrator {
+    program: Program,
+    public: String,
+    internal: String,
+}
+
+impl Orchestrator {
+    async fn start(data: &Path) -> Result<Self> {
+        let mut command = Command::new(binary("manman-host")?);
+        command.args(["orchestrator", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--data"]).arg(data);
+        let mut program = Program::spawn("manman-host orchestrator", &mut command)?;
+        let ready = program.line("ready", UP).await?;
+        let internal = program.line("internal", UP).await?;
+        let address = |line: &str| line.split_whitespace().nth(1).map(str::to_owned).context("an address");
+        Ok(Self { program, public: address(&ready)?, internal: address(&internal)? })
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        post(&self.internal, path, body).await
+    }
+}
+
+async fn post(base: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+    let response = Client::builder().build()?.post(format!("{base}{path}")).json(body).send().await?;
+    Ok((response.status().as_u16(), response.json().await.unwrap_or(Value::Null)))
+}
+
+async fn get(url: &str, token: Option<&str>) -> Result<(u16, String)> {
+    let mut request = Client::builder().redirect(reqwest::redirect::Policy::none()).build()?.get(url);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let response = request.send().await?;
+    Ok((response.status().as_u16(), response.text().await?))
+}
+
+/// A service of the house: healthy, and says which path it was asked for.
+async fn service() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 16 * 1024];
+                let Ok(length) = stream.read(&mut buffer).await else { return };
+                let head = String::from_utf8_lossy(&buffer[..length]);
+                let path = head.split_whitespace().nth(1).unwrap_or_default();
+                let answer = if path == "/__internal/health" {
+                    "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned()
+                } else {
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{path}", path.len())
+                };
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Asks with PostgreSQL's own client.
+async fn psql(credentials: &Value, database: &str, query: &str) -> Result<(bool, String)> {
+    let text = |key: &str| credentials[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {credentials}"));
+    let program = ["/usr/lib/postgresql/15/bin/psql", "/usr/bin/psql"].into_iter().find(|path| Path::new(path).exists()).unwrap_or("psql");
+    let output = Command::new(program)
+        .env("PGPASSWORD", text("password")?)
+        .args(["-h", &text("host")?, "-p", &credentials["port"].to_string(), "-U", &text("user")?, "-d", database, "-Atc", query])
+        .output()
+        .await?;
+    Ok((output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))))
+}
+
+#[test]
+fn an_orchestrator_runs_alone_and_forgets_nothing() -> Result<()> {
+    story(async {
+        let home = Home::empty()?;
+        let data = home.data().join("alone");
+        let mut orchestrator = Orchestrator::start(&data).await?;
+        let host = service().await?;
+        let hello = json!({ "name": "links", "host": host, "additionalBinds": { "https://link.waifu": "/link" } });
+        let (status, reply) = orchestrator.post("/__internal/hello", &hello).await?;
+        ensure!(status == 201 && reply["binds"]["accepted"] == json!(["https://link.waifu"]), "{status} {reply}");
+        ensure!(reply["url"] == format!("{}/links/", orchestrator.public), "{reply}");
+        let (status, body) = get(&format!("{}/links/a?b", orchestrator.public), None).await?;
+        ensure!((status, body.as_str()) == (200, "/a?b"), "{status} {body}");
+        for path in ["/links/__internal/health", "/links/%5f_internal/health", "/__internal/hello"] {
+            let (status, _) = get(&format!("{}{path}", orchestrator.public), None).await?;
+            ensure!(status == 404, "{path}: {status}");
+        }
+
+        let ask = json!({ "name": "links", "secret": "a secret of the house" });
+        let (status, first) = orchestrator.post("/__internal/database", &ask).await?;
+        ensure!(status == 200 && first["port"].is_u64(), "{status} {first}");
+        let (good, said) = psql(&first, "w_links", "create table t (n int); insert into t values (7); select n from t").await?;
+        ensure!(good && said.contains('7'), "{said}");
+        let (status, other) = orchestrator.post("/__internal/database", &json!({ "name": "other", "secret": "another secret there" })).await?;
+        ensure!(status == 200, "{status} {other}");
+        for database in ["w_links", "postgres", "orchestrator", "manman", "template1"] {
+            let (good, said) = psql(&other, database, "select 1").await?;
+            ensure!(!good && said.contains("permission denied"), "{database}: {said}");
+        }
+        let (status, problem) = orchestrator.post("/__internal/database", &json!({ "name": "links", "secret": "the wrong secret" })).await?;
+        ensure!(status == 403, "{status} {problem}");
+        let incidents = format!("{}/__internal/incidents", orchestrator.internal);
+        ensure!(get(&incidents, None).await?.0 == 401, "incidents want a token");
+        let token = std::fs::read_to_string(data.join("orchestrator/admin-token"))?;
+        let (status, list) = get(&incidents, Some(token.trim())).await?;
+        ensure!(status == 200 && list.contains("links"), "{status} {list}");
+        ensure!(!orchestrator.program.said().join("\n").contains("the wrong secret"), "a secret is in the log");
+
+        // As by a power cut, and again.
+        orchestrator.program.kill().await?;
+        let orchestrator = Orchestrator::start(&data).await?;
+        eventually("the route is back without another hello", async || {
+            let (status, body) = get(&format!("{}/links/again", orchestrator.public), None).await.map_err(|error| format!("{error:#}"))?;
+            if (status, body.as_str()) == (200, "/again") { Ok(()) } else { Err(format!("{status} {body}")) }
+        })
+        .await?;
+        let (status, again) = orchestrator.post("/__internal/database", &ask).await?;
+        ensure!(status == 200 && again == first, "{status} {again}");
+        let (good, said) = psql(&again, "w_links", "select n from t").await?;
+        ensure!(good && said.trim() == "7", "{said}");
+        drop(orchestrator);
+        forget_cluster(&data)
+    })
+}
+
+/// Where the tests run as root, the cluster lies where Postgres' own account gets in.
+fn forget_cluster(data: &Path) -> Result<()> {
+    let record = std::fs::read_to_string(data.join("postgres.toml"))?;
+    let home = record.lines().find_map(|line| line.strip_prefix("home = ")).map(|home| home.trim_matches('"').to_owned());
+    match home {
+        Some(home) if home.starts_with("/var/lib/manman") => {
+            let pid_file = Path::new(&home).join("data/postmaster.pid");
+            for _ in 0..200 {
+                if !pid_file.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(std::fs::remove_dir_all(home)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn everything_on_one_machine_is_at_the_front_door() -> Result<()> {
+    story(async {
+        let mut home = Home::up_with(&["--worker-name", "Attic", "--docker", "off"]).await?;
+        let (public, internal, token) = (home.context("url")?, home.context("internal_url")?, home.context("token")?);
+        let health = get(&format!("{internal}/__internal/health"), None).await?;
+        ensure!(health.0 == 204, "{health:?}");
+        // The API is where it was, and a service beside it.
+        ensure!(get(&format!("{public}/status"), Some(&token)).await?.0 == 200, "the API answers at the front door");
+        let hello = json!({ "name": "links", "host": service().await? });
+        let (status, reply) = post(&internal, "/__internal/hello", &hello).await?;
+        ensure!(status == 201, "{status} {reply}");
+        let (status, body) = get(&format!("{public}/links/x"), Some(&token)).await?;
+        ensure!((status, body.as_str()) == (200, "/x"), "{status} {body}");
+        for (base, path) in [(&public, "/__internal/health"), (&public, "/__internal/hello"), (&public, "/links/__internal/a"), (&public, "/discover")] {
+            let (status, body) = get(&format!("{base}{path}"), Some(&token)).await?;
+            ensure!(status == 404, "{path}: {status} {body}");
+        }
+        for name in ["server", "worker", "docs", "status"] {
+            let (status, _) = post(&internal, "/__internal/hello", &json!({ "name": name, "host": "127.0.0.1:1" })).await?;
+            ensure!(status == 400, "the front door's own `{name}` is taken: {status}");
+        }
+        ensure!(get(&format!("{internal}/__internal/waifu"), None).await?.0 == 401, "what tells of all wants a token");
+        let waifus = eventually("the worker has said hello", async || {
+            let (_, list) = get(&format!("{internal}/__internal/waifu"), Some(&token)).await.map_err(|error| format!("{error:#}"))?;
+            if list.contains("\"attic\"") { Ok(list) } else { Err(list) }
+        })
+        .await?;
+        ensure!(waifus.contains("\"links\""), "{waifus}");
+        // The worker's own routes: over its link, with the caller's token, and with no other.
+        ensure!(get(&format!("{public}/attic/status"), None).await?.0 == 401, "the worker's page wants a token");
+        let (status, page) = get(&format!("{public}/attic/status"), Some(&token)).await?;
+        ensure!(status == 200, "{status} {page}");
+
+        // Any program is a waifu for as long as it runs.
+        let server = "import http.server, os; http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), http.server.SimpleHTTPRequestHandler).serve_forever()";
+        let mut command = Command::new(binary("manman-worker")?);
+        command.args(["announce", "--orchestrator", &internal, "--name", "blog", "--", "python3", "-c", server]).current_dir(home.data());
+        let mut blog = Program::spawn("manman-worker announce", &mut command)?;
+        eventually("the program is shown", async || {
+            let (status, body) = get(&format!("{public}/blog/"), None).await.map_err(|error| format!("{error:#}"))?;
+            if status == 200 && body.contains("context.toml") { Ok(()) } else { Err(format!("{status} {body}")) }
+        })
+        .await?;
+        blog.end();
+
+        // A database of the private cluster, and everything is there again after a restart.
+        let ask = json!({ "name": "links", "secret": "a secret of the house" });
+        let (status, first) = post(&internal, "/__internal/database", &ask).await?;
+        ensure!(status == 200, "{status} {first}");
+        let id = home.json(&["status"]).await?;
+        if let Some(mut up) = home.up.take() {
+            up.end();
+        }
+        home.start(&["--worker-name", "Attic", "--docker", "off"]).await?;
+        let (internal, public) = (home.context("internal_url")?, home.context("url")?);
+        let (status, again) = post(&internal, "/__internal/database", &ask).await?;
+        ensure!(status == 200 && again == first, "{status} {again}");
+        ensure!(home.json(&["status"]).await?["host_id"] == id["host_id"], "it is another host");
+        eventually("the route is back", async || {
+            let (status, body) = get(&format!("{public}/links/y"), None).await.map_err(|error| format!("{error:#}"))?;
+            if (status, body.as_str()) == (200, "/y") { Ok(()) } else { Err(format!("{status} {body}")) }
+        })
+        .await
+    })
+}
