@@ -8,8 +8,6 @@
 //! The directory is the game's, so everything in it may be hostile: see [`place`] for how a write
 //! never leaves it, and each of [`format`] for how a value never becomes more than a value.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test ends at what it did not expect"))]
-
 mod error;
 mod format;
 mod place;

@@ -53,6 +53,10 @@ fn what_can_not_be_is_refused() {
     };
     assert!(matches!(refused("a = 1\nb = \n", "x", text("1")), Cause::Syntax { line: 2, .. }));
     assert!(matches!(refused(&format!("a = {}", "[".repeat(50_000)), "x", text("1")), Cause::Syntax { .. }));
+    for hostile in [format!("{}a = 1", "a.".repeat(50_000)), format!("[{}a]", "a.".repeat(50_000)), format!("a = {}", "{a=".repeat(50_000))]
+    {
+        assert!(matches!(refused(&hostile, "x", text("1")), Cause::Syntax { .. }));
+    }
     assert!(matches!(refused(FILE, "port.x", text("1")), Cause::Way(_)));
     assert!(matches!(refused(FILE, "list.9", text("1")), Cause::Way(_)));
     assert!(matches!(refused(FILE, "list.x", text("1")), Cause::Way(_)));
