@@ -2,10 +2,11 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
@@ -98,13 +101,15 @@ fn connection(engine: Engine, stream: UnixStream) -> impl Future<Output = ()> {
     let closed = engine.inner.closed.clone();
     // From here on something may be arriving, until the first request is seen to be something else.
     let first = Mutex::new(Some(Arriving::count(&engine)));
+    let line = Line(stream.as_fd().try_clone_to_owned().ok().map(Arc::new));
     let service = service_fn(move |request| {
         let arriving = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let engine = engine.clone();
-        async move { Ok::<_, std::convert::Infallible>(handle(&engine, peer, request, arriving).await) }
+        let (engine, line) = (engine.clone(), line.clone());
+        async move { Ok::<_, std::convert::Infallible>(handle(&engine, peer, request, arriving, line).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    // A script may write its answer and be gone at once; what it has written counts.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).half_close(true);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     async move {
         // Cancel-safe: the connection is dropped whole.
@@ -129,7 +134,13 @@ pub(crate) async fn settle(engine: &Inner) {
     }
 }
 
-async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>, arriving: Option<Arriving>) -> Response<Body> {
+async fn handle(
+    engine: &Engine,
+    peer: Option<UCred>,
+    request: Request<Incoming>,
+    arriving: Option<Arriving>,
+    line: Line,
+) -> Response<Body> {
     let policy = engine.policy();
     let own = rustix::process::geteuid().as_raw();
     let Some(peer) = peer.filter(|peer| peer.uid() == own || Some(peer.uid()) == policy.reply_uid) else {
@@ -141,7 +152,7 @@ async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>
     }
     if path == "/next" || path.starts_with("/next/") {
         drop(arriving);
-        return next(engine, peer, &request).await;
+        return next(engine, peer, &request, line).await;
     }
     match request.method() {
         &Method::POST | &Method::PUT => {}
@@ -150,18 +161,10 @@ async fn handle(engine: &Engine, peer: Option<UCred>, request: Request<Incoming>
             return problem.header(ALLOW, HeaderValue::from_static("POST, PUT")).response();
         }
     }
-    // On a task of its own: a script may write its answer and be gone at once, and then its connection
-    // is closed under whoever handles it.
-    let engine = engine.clone();
-    let arriving = arriving.unwrap_or_else(|| Arriving::count(&engine));
-    let answered = tokio::spawn(async move {
-        let _arriving = arriving;
-        answer(&engine, &policy, peer, request).await
-    });
-    match answered.await {
-        Ok(Ok(())) => empty(StatusCode::NO_CONTENT),
-        Ok(Err(problem)) => problem.response(),
-        Err(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer was lost").response(),
+    let _arriving = arriving.unwrap_or_else(|| Arriving::count(engine));
+    match answer(engine, &policy, peer, request).await {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(problem) => problem.response(),
     }
 }
 
@@ -174,6 +177,18 @@ pub(crate) fn internal(engine: &Engine, rest: &str) -> Response<Body> {
     match record {
         Some(record) => json(&record),
         None => Problem::new(StatusCode::NOT_FOUND, "no such request, or it is more than a minute ago").response(),
+    }
+}
+
+/// A second handle of a connection, to see whether somebody is still at its other end.
+#[derive(Clone)]
+pub(crate) struct Line(Option<Arc<OwnedFd>>);
+
+impl Line {
+    pub(crate) fn is_cut(&self) -> bool {
+        let Some(descriptor) = &self.0 else { return false };
+        let looked = recv(descriptor, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(looked, Ok((1.., _)) | Err(Errno::AGAIN))
     }
 }
 
@@ -279,14 +294,14 @@ pub(crate) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Probl
     }
 }
 
-async fn next(engine: &Engine, peer: UCred, request: &Request<Incoming>) -> Response<Body> {
+async fn next(engine: &Engine, peer: UCred, request: &Request<Incoming>, line: Line) -> Response<Body> {
     if request.method() != Method::GET {
         return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the next request is fetched by GET")
             .header(ALLOW, HeaderValue::from_static("GET"))
             .response();
     }
     let named = request.uri().path().strip_prefix("/next/").and_then(parse_id);
-    match engine.inner.pools.next(&engine.inner, named, peer.pid()).await {
+    match engine.inner.pools.next(&engine.inner, named, peer.pid(), line).await {
         Some(response) => response,
         None => Problem::new(StatusCode::NOT_FOUND, "this process is none of a pool").response(),
     }

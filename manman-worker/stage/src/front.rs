@@ -59,6 +59,13 @@ impl Serving {
     }
 }
 
+impl Serving {
+    /// Requests that wait for their turn, at the stage's gate or at a route's.
+    fn waiting(&self) -> usize {
+        self.gate.waiting() + self.routes.values().filter_map(|state| state.gate.as_ref()).map(Gate::waiting).sum::<usize>()
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         for state in self.routes.values() {
@@ -134,7 +141,7 @@ impl Front {
         let samples: Vec<_> = inner.arbiter.roots().into_iter().filter_map(procfs::sample).collect();
         let gauges = Gauges {
             in_flight: inner.arbiter.len(),
-            waiting: serving.gate.waiting(),
+            waiting: serving.waiting(),
             pool_processes: inner.pools.alive(),
             rss: samples.iter().map(|sample| sample.rss).sum(),
             cpu_ms: samples.iter().map(|sample| sample.cpu_ms).sum(),

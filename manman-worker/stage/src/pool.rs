@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::back::Line;
 use crate::clock;
 use crate::config::Route;
 use crate::engine::{Answer, Delivery, Engine, Failure, Inner, kept, procfs};
@@ -63,8 +64,15 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct State {
-    idle: VecDeque<(Arc<Worker>, oneshot::Sender<Work>)>,
+    idle: VecDeque<Idle>,
     waiting: VecDeque<Work>,
+}
+
+/// A process that waits for a request.
+struct Idle {
+    worker: Arc<Worker>,
+    give: oneshot::Sender<Work>,
+    line: Line,
 }
 
 /// A request for a process of a pool.
@@ -103,7 +111,7 @@ impl Pools {
     }
 
     /// The next request for the process that asks; `None` if it is none of a pool's.
-    pub(crate) async fn next(&self, inner: &Inner, named: Option<Uuid>, peer: Option<i32>) -> Option<Response<Body>> {
+    pub(crate) async fn next(&self, inner: &Inner, named: Option<Uuid>, peer: Option<i32>, line: Line) -> Option<Response<Body>> {
         let worker = self.worker(named, peer)?;
         let received = {
             let mut state = lock(&worker.pool.state);
@@ -112,8 +120,9 @@ impl Pools {
                     Some(work) if work.is_over() => {}
                     Some(work) => break Ok(work),
                     None => {
-                        let (sender, receiver) = oneshot::channel();
-                        state.idle.push_back((worker.clone(), sender));
+                        let (give, receiver) = oneshot::channel();
+                        state.idle.retain(|idle| idle.worker.id != worker.id || !idle.line.is_cut());
+                        state.idle.push_back(Idle { worker: worker.clone(), give, line });
                         break Err(receiver);
                     }
                 }
@@ -197,12 +206,12 @@ impl Pool {
 
     fn submit(&self, inner: &Inner, mut work: Work) {
         let mut state = lock(&self.state);
-        while let Some((worker, sender)) = state.idle.pop_front() {
-            if sender.is_closed() {
+        while let Some(Idle { worker, give, line }) = state.idle.pop_front() {
+            if give.is_closed() || line.is_cut() {
                 continue;
             }
             work = inner.pools.hold(inner, &worker, work);
-            match sender.send(work) {
+            match give.send(work) {
                 Ok(()) => return,
                 // Its connection broke just now; the request waits for another.
                 Err(back) => {
@@ -248,6 +257,7 @@ async fn keep(inner: Arc<Inner>, pool: Arc<Pool>, route: Arc<Route>) {
         let known = |pid| worker.pid.store(pid, Ordering::Relaxed);
         let failure = kept::live(&inner, &route, worker.id, known, &worker.kill, &pool.stop).await;
         lock(&inner.pools.workers).remove(&worker.id);
+        lock(&pool.state).idle.retain(|idle| idle.worker.id != worker.id);
         inner.pools.alive.fetch_sub(1, Ordering::AcqRel);
         let lost: Vec<Held> = lock(&inner.pools.held).extract_if(|_, held| held.worker.id == worker.id).map(|(_, held)| held).collect();
         for held in lost {

@@ -30,7 +30,10 @@ fn a_fork_bomb_stays_in_its_limit_and_ends_with_its_time() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("a control group needs root or delegation");
     }
-    let home = Home::new("", "  /bomb:\n    get: {inject: {cmd: ./bomb.sh, timeout: 500, limits: {pids: 40}}}\n  /ok:\n    get: {inject: {cmd: 'true', on-exit: 204}}\n");
+    let home = Home::new(
+        "",
+        "  /bomb:\n    get: {inject: {cmd: ./bomb.sh, timeout: 500, limits: {pids: 40}}}\n  /ok:\n    get: {inject: {cmd: 'true', on-exit: 204}}\n",
+    );
     // Each one leaves the group, too.
     home.script("bomb.sh", "while :; do setsid $0 & $0 & sleep 0.01; done");
     let word = home.path("bomb.sh");
@@ -49,7 +52,12 @@ fn a_fork_bomb_stays_in_its_limit_and_ends_with_its_time() {
 #[test]
 fn half_a_request_and_nonsense_do_no_harm() {
     let stage = Home::new("", "  /a:\n    post: {inject: {cmd: cat, channel: stdin, encoding: raw, on-exit: stdout}}\n").start();
-    for nonsense in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"POST /a HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"POST /a HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"] {
+    for nonsense in [
+        &b"\0\0\0\0\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"POST /a HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST /a HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
         let mut stream = TcpStream::connect(stage.address).expect("the port is open");
         stream.write_all(nonsense).expect("it is sent");
         stream.shutdown(std::net::Shutdown::Write).expect("it is open");
@@ -74,6 +82,8 @@ fn an_answer_that_is_too_long_is_refused_and_the_next_may_come() {
     .start();
     let answer = stage.get("/a").expect(200);
     assert_eq!(answer.text(), "short");
-    eventually("the first was refused", || if stage.record(&answer.id())["stdout"] == "413" { Ok(()) } else { Err(stage.record(&answer.id()).to_string()) });
+    eventually("the first was refused", || {
+        if stage.record(&answer.id())["stdout"] == "413" { Ok(()) } else { Err(stage.record(&answer.id()).to_string()) }
+    });
     assert!(stage.get("/out").expect(502).text().contains("too long"));
 }

@@ -79,7 +79,14 @@ fn u06_what_is_misspelt_or_missing_is_78_and_says_where() {
 
 #[test]
 fn u07_another_outtake_is_refused_before_the_port_is_open() {
-    for outtake in ["http://example.org/{req_id}", "usocket://uri/", "usocket://uri/x{req_id}", "unix://uri/{req_id}", "{req_id}", "usocket://one/the/uuuid-123123-ggess-2123123"] {
+    for outtake in [
+        "http://example.org/{req_id}",
+        "usocket://uri/",
+        "usocket://uri/x{req_id}",
+        "unix://uri/{req_id}",
+        "{req_id}",
+        "usocket://one/the/uuuid-123123-ggess-2123123",
+    ] {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         let home = Home::new("", &format!("  /pets:\n    post:\n      inject: {{cmd: 'true'}}\n      outtake: \"{outtake}\"\n"));
         let (code, error) = home.refused(&["--port", &port.to_string()]);

@@ -54,7 +54,9 @@ async fn what_fails_says_how_and_nothing_stays() {
         let mut running = engine.start(job);
         async move { running.answer().await }
     };
-    let Answer::Failed(Failure::Exited { code, stderr_tail, .. }) = failed(job("echo why >&2; exit 3", &dir)).await else { panic!("it fails") };
+    let Answer::Failed(Failure::Exited { code, stderr_tail, .. }) = failed(job("echo why >&2; exit 3", &dir)).await else {
+        panic!("it fails")
+    };
     assert_eq!((code, stderr_tail.as_str()), (Some(3), "why\n"));
     let mut slow = job("setsid sleep 700.125 & sleep 700.125", &dir);
     slow.timeout = Duration::from_millis(100);

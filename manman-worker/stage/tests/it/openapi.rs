@@ -51,7 +51,9 @@ fn u05_a_bad_body_is_400_with_a_pointer_and_a_bad_reply_is_502() {
     stage.send("POST", "/pets", &[("content-type", "text/csv")], b"a").expect(415);
     stage.send("POST", "/pets", &[("content-type", "application/json")], b"").expect(400);
     stage.send("POST", "/pets", &[("content-type", "application/xml")], b"<pet/>").expect(200);
-    stage.send("POST", "/pets", &[("content-type", "application/x-www-form-urlencoded")], b"name=Rex&photoUrls=a&photoUrls=b&age=2").expect(200);
+    stage
+        .send("POST", "/pets", &[("content-type", "application/x-www-form-urlencoded")], b"name=Rex&photoUrls=a&photoUrls=b&age=2")
+        .expect(200);
     let form = stage.send("POST", "/pets", &[("content-type", "application/x-www-form-urlencoded")], b"name=Rex&photoUrls=a&age=old");
     assert_eq!(form.expect(400).json()["pointer"], "/age");
 

@@ -6,7 +6,14 @@ use crate::support::{Home, Stage, eventually, exchange, scripts};
 
 fn pool(more: &str) -> Stage {
     let script = scripts().join("pool.py");
-    Home::new("max_inflight: 64", &format!("  /p/{{id}}:\n    post: {{inject: {{cmd: {}, mode: pool, workers: 2, timeout: 3000{more}}}, queue: 100}}\n", script.display())).start()
+    Home::new(
+        "max_inflight: 64",
+        &format!(
+            "  /p/{{id}}:\n    post: {{inject: {{cmd: {}, mode: pool, workers: 2, timeout: 3000{more}}}, queue: 100}}\n",
+            script.display()
+        ),
+    )
+    .start()
 }
 
 #[test]
@@ -21,9 +28,21 @@ fn one_process_answers_many() {
     assert!(pids.len() <= 2, "{pids:?}");
     assert_eq!(stage.metric("urocket_pool_processes"), 2.0);
     let address = stage.address;
-    let all: Vec<_> = (0..50).map(|n| std::thread::spawn(move || {
-        exchange(std::net::TcpStream::connect(address).expect("open"), "POST", "/p/x", &[("content-type", "application/json")], n.to_string().as_bytes()).json()["got"] == n
-    })).collect();
+    let all: Vec<_> = (0..50)
+        .map(|n| {
+            std::thread::spawn(move || {
+                exchange(
+                    std::net::TcpStream::connect(address).expect("open"),
+                    "POST",
+                    "/p/x",
+                    &[("content-type", "application/json")],
+                    n.to_string().as_bytes(),
+                )
+                .json()["got"]
+                    == n
+            })
+        })
+        .collect();
     assert!(all.into_iter().all(|thread| thread.join().expect("no panic")), "each got its own answer");
 }
 
@@ -62,6 +81,22 @@ curl -s --unix-socket $UROCKET_SOCKET -d \"$$\" http://a/uri/$id",
 }
 
 #[test]
+fn a_connection_that_was_given_up_gets_no_request() {
+    let home = Home::new("", "  /p:\n    post: {inject: {cmd: ./w.sh, mode: pool, workers: 1, timeout: 3000, encoding: raw}}\n");
+    home.script(
+        "w.sh",
+        "curl -s -o /dev/null --max-time 0.2 --unix-socket $UROCKET_SOCKET http://a/next; touch left
+while :; do curl -s -D head -o body --unix-socket $UROCKET_SOCKET http://a/next || exit 1
+curl -s --unix-socket $UROCKET_SOCKET --data-binary @body http://a/uri/$(sed -n 's/^x-request-id: \\([-0-9a-f]*\\).*/\\1/p' head); done",
+    );
+    let stage = home.start();
+    eventually("it has given up one", || if stage.home.path("left").exists() { Ok(()) } else { Err("not yet".into()) });
+    for n in 0..3 {
+        assert_eq!(stage.post("/p", n.to_string()).expect(200).text(), n.to_string());
+    }
+}
+
+#[test]
 fn a_pool_ends_with_its_stage_and_strangers_get_nothing() {
     let mut stage = pool("");
     stage.post("/p/1", "1").expect(200);
@@ -72,7 +107,8 @@ fn a_pool_ends_with_its_stage_and_strangers_get_nothing() {
     eventually("its processes have gone", || {
         let needle = stage.home.socket();
         let of_it = crate::support::processes().any(|pid| {
-            std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| String::from_utf8_lossy(&all).contains(&format!("UROCKET_SOCKET={}", needle.display())))
+            std::fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|all| String::from_utf8_lossy(&all).contains(&format!("UROCKET_SOCKET={}", needle.display())))
         });
         if of_it { Err("not yet".into()) } else { Ok(()) }
     });

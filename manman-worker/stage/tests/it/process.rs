@@ -29,7 +29,14 @@ fn u09_a_process_has_its_directory_and_just_these_variables() {
     let socket = home.socket();
     let stage = home.start();
     assert_eq!(stage.get("/wd").text().trim(), deep.to_str().expect("it is text"));
-    let answer = stage.send("POST", "/p/a%20b?x=1&y", &[("x-trace", "t1"), ("proxy", "http://evil"), ("content-type", "text/plain"), ("x-other", "no")], b"").expect(200);
+    let answer = stage
+        .send(
+            "POST",
+            "/p/a%20b?x=1&y",
+            &[("x-trace", "t1"), ("proxy", "http://evil"), ("content-type", "text/plain"), ("x-other", "no")],
+            b"",
+        )
+        .expect(200);
     let mut seen: Vec<String> = answer.text().lines().map(str::to_owned).collect();
     seen.sort();
     let deadline = seen.iter().position(|line| line.starts_with("DEADLINE_MS=")).map(|at| seen.remove(at)).expect("it is there");
@@ -109,7 +116,12 @@ fn u11_an_argument_has_its_length_and_a_shell_is_never_given_the_payload() {
     stage.send("POST", "/raw", &[], &longest).expect(204);
     assert_eq!(std::fs::read(&file).expect("it was written").len(), longest.len() + 1);
     stage.send("POST", "/raw", &[], &[longest.as_slice(), b"x"].concat()).expect(413);
-    for cmd in ["[sh, -c, 'echo {{jsonpayload}}']", "[bash, -ec, '{{jsonpayload}}']", "[echo, 'x={{jsonpayload}}']", "'sh -c \"echo {{jsonpayload}}\"'"] {
+    for cmd in [
+        "[sh, -c, 'echo {{jsonpayload}}']",
+        "[bash, -ec, '{{jsonpayload}}']",
+        "[echo, 'x={{jsonpayload}}']",
+        "'sh -c \"echo {{jsonpayload}}\"'",
+    ] {
         let (code, error) = Home::new("", &format!("  /a:\n    post:\n      inject: {{cmd: {cmd}}}\n")).refused(&[]);
         assert_eq!(code, Some(78), "{cmd}: {error}");
         assert!(error.contains("POST /a"), "{error}");
@@ -147,7 +159,9 @@ fn u13_json_is_looked_at_and_raw_is_not() {
   /raw:\n    post: {inject: {cmd: cat, channel: stdin, encoding: raw, on-exit: stdout}}\n",
     )
     .start();
-    for (text, good) in [("{\"a\": 1}", true), (" [1, 2]\n", true), ("7", true), ("{\"a\": 1", false), ("", false), ("{} {}", false), ("\u{1}", false)] {
+    for (text, good) in
+        [("{\"a\": 1}", true), (" [1, 2]\n", true), ("7", true), ("{\"a\": 1", false), ("", false), ("{} {}", false), ("\u{1}", false)]
+    {
         let answer = stage.post("/json", text);
         assert_eq!(answer.status, if good { 200 } else { 400 }, "{text}");
         if good {
@@ -192,7 +206,10 @@ fn u14_a_flood_does_not_block_and_the_log_has_the_id() {
     stage.send("GET", "/asked", &[("x-urocket-log", "stdout")], b"").expect(204);
     eventually("the line is logged", || if stage.log().contains(" spoken ") { Ok(()) } else { Err("not yet".into()) });
     let quiet = stage.get("/quiet").id();
-    eventually("it is kept though not logged", || if stage.record(&quiet)["stdout"] == "unspoken\n" { Ok(()) } else { Err("not yet".into()) });
+    eventually(
+        "it is kept though not logged",
+        || if stage.record(&quiet)["stdout"] == "unspoken\n" { Ok(()) } else { Err("not yet".into()) },
+    );
     assert!(!stage.log().contains("unspoken"));
     stage.get("/_/requests/0b54cd0e-32a5-4a0c-9c4b-0a1ddc9ba5ed").expect(404);
 }
@@ -249,14 +266,19 @@ fn u16_what_a_process_used_is_told() {
     )
     .start();
     let stats = stage.get("/busy").expect(204).header("urocket-stats").expect("it is there").to_owned();
-    let value = |name: &str| stats.split(';').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<f64>().ok()).expect("a number");
+    let value =
+        |name: &str| stats.split(';').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<f64>().ok()).expect("a number");
     assert!(value("utime") > 0.02 && value("wall") >= value("utime") * 0.9 && value("maxrss") > 500_000.0, "{stats}");
     assert!(value("stime") >= 0.0);
     assert!(stage.metric("urocket_process_user_seconds_total") > 0.02);
     let address = stage.address;
     std::thread::scope(|scope| {
-        scope.spawn(move || crate::support::exchange(std::net::TcpStream::connect(address).expect("open"), "GET", "/slow", &[("x-timeout", "3s")], b""));
-        eventually("it is sampled while it runs", || if stage.metric("urocket_running_rss_bytes") > 0.0 { Ok(()) } else { Err("not yet".into()) });
+        scope.spawn(move || {
+            crate::support::exchange(std::net::TcpStream::connect(address).expect("open"), "GET", "/slow", &[("x-timeout", "3s")], b"")
+        });
+        eventually("it is sampled while it runs", || {
+            if stage.metric("urocket_running_rss_bytes") > 0.0 { Ok(()) } else { Err("not yet".into()) }
+        });
     });
 }
 
@@ -284,7 +306,10 @@ fn u16_limits_hold() {
         assert!(pids["stderr_tail"].as_str().is_some_and(|tail| tail.contains("ork")), "{pids}");
     }
     stage.is_empty();
-    let left: Vec<_> = walk(Path::new("/sys/fs/cgroup"), 3).into_iter().filter(|name| name.as_os_str().as_bytes().windows(13).any(|part| part == b"manman-stage-")).collect();
+    let left: Vec<_> = walk(Path::new("/sys/fs/cgroup"), 3)
+        .into_iter()
+        .filter(|name| name.as_os_str().as_bytes().windows(13).any(|part| part == b"manman-stage-"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 }
 

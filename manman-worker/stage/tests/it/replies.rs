@@ -36,7 +36,8 @@ fn parked(stage: &Stage, script: &str) -> (std::thread::JoinHandle<crate::suppor
 
 #[test]
 fn u01_every_request_has_an_id_of_its_own_and_leaves_nothing() {
-    let stage = Home::new("max_inflight: 16\nqueue: 2000", "  /a:\n    get:\n      inject: {cmd: 'true', on-exit: 204, timeout: 30000}\n").start();
+    let stage =
+        Home::new("max_inflight: 16\nqueue: 2000", "  /a:\n    get:\n      inject: {cmd: 'true', on-exit: 204, timeout: 30000}\n").start();
     let ids = Mutex::new(HashSet::new());
     std::thread::scope(|scope| {
         for _ in 0..50 {
@@ -81,7 +82,12 @@ fn u02_an_answer_is_taken_at_every_address_and_once() {
 fn u02_curl_as_in_the_users_text_reaches_the_socket() {
     let stage = shell();
     let curl = |url: &str| format!("curl -sf --unix-socket \"$UROCKET_SOCKET\" -d '{{\"a\": 1}}' {url}");
-    for url in ["http:/uri/$REQUEST_ID", "http://localhost/uri/$REQUEST_ID", "http://localhost/ -H \"X-Request-Id: $REQUEST_ID\"", "http://localhost/"] {
+    for url in [
+        "http:/uri/$REQUEST_ID",
+        "http://localhost/uri/$REQUEST_ID",
+        "http://localhost/ -H \"X-Request-Id: $REQUEST_ID\"",
+        "http://localhost/",
+    ] {
         assert_eq!(stage.post("/sh", curl(url)).expect(200).text(), "{\"a\": 1}", "{url}");
     }
 }
@@ -98,7 +104,12 @@ fn u02_an_answer_that_is_late_hears_it() {
 #[test]
 fn u03_status_type_and_headers_are_the_scripts() {
     let stage = shell();
-    let answer = |extra: &str| stage.post("/sh", format!("curl -s -o /dev/null -w '%{{http_code}}' --unix-socket \"$UROCKET_SOCKET\" {extra} http:/uri/$REQUEST_ID"));
+    let answer = |extra: &str| {
+        stage.post(
+            "/sh",
+            format!("curl -s -o /dev/null -w '%{{http_code}}' --unix-socket \"$UROCKET_SOCKET\" {extra} http:/uri/$REQUEST_ID"),
+        )
+    };
     let gone = answer("-H 'X-URocket-Status: 404' -H 'X-URocket-Header-X-Why: none' -H 'X-URocket-Header-Set-Cookie: a=b' -H 'Content-Type: text/plain' -d 'no pet'").expect(404);
     assert_eq!((gone.text().as_str(), gone.header("content-type")), ("no pet", Some("text/plain")));
     assert_eq!((gone.header("x-why"), gone.header("set-cookie")), (Some("none"), Some("a=b")));
@@ -107,7 +118,13 @@ fn u03_status_type_and_headers_are_the_scripts() {
     let failed = stage.post("/sh", "curl -s --unix-socket \"$UROCKET_SOCKET\" -d 'it broke' http:/uri/$REQUEST_ID/error").expect(502);
     assert_eq!(failed.text(), "it broke");
     // Refused answers are heard by the script, and the caller's answer is the 502 of its end.
-    for bad in ["-H 'X-URocket-Header-Content-Length: 5'", "-H 'X-URocket-Header-Transfer-Encoding: chunked'", "-H 'X-URocket-Status: 199'", "-H 'X-URocket-Status: 600'", "-H 'X-URocket-Header-X-Request-Id: 1'"] {
+    for bad in [
+        "-H 'X-URocket-Header-Content-Length: 5'",
+        "-H 'X-URocket-Header-Transfer-Encoding: chunked'",
+        "-H 'X-URocket-Status: 199'",
+        "-H 'X-URocket-Status: 600'",
+        "-H 'X-URocket-Header-X-Request-Id: 1'",
+    ] {
         let refused = answer(&format!("{bad} -d x")).expect(502);
         assert_eq!(refused.json()["exit"], 0, "{bad}");
         assert!(stage.record(&refused.id())["stdout"] == "400", "{bad}: {}", stage.record(&refused.id()));

@@ -144,12 +144,16 @@ fn u02_the_users_php_gets_its_answer_through() {
 fn the_examples_answer() {
     let home = Home::new("", "  {}");
     let binary = home.path("answer");
-    let built = Command::new("gcc").args(["-O2", "-static", "-o"]).arg(&binary).arg(scripts().join("answer.c")).status().expect("gcc is there");
+    let built =
+        Command::new("gcc").args(["-O2", "-static", "-o"]).arg(&binary).arg(scripts().join("answer.c")).status().expect("gcc is there");
     assert!(built.success());
     let text = std::fs::read_to_string(scripts().join("../urocket-service.yaml")).expect("it is there");
     let (_, paths) = text.split_once("paths:\n").expect("it has paths");
     let paths = paths.replace("wd: scripts", &format!("wd: {}", scripts().display()));
-    home.write("stats: true", &format!("{paths}  /static:\n    post: {{inject: {{cmd: {}, encoding: json, timeout: 5000}}}}\n", binary.display()));
+    home.write(
+        "stats: true",
+        &format!("{paths}  /static:\n    post: {{inject: {{cmd: {}, encoding: json, timeout: 5000}}}}\n", binary.display()),
+    );
     let stage = home.start();
     let payload = r#"{"name": "Rex", "quote": "it's \"$(so)\""}"#;
     for (path, language) in [("/bash", "bash"), ("/python", "python"), ("/php", "php"), ("/static", "c")] {

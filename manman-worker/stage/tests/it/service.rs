@@ -9,7 +9,12 @@ use rustix::process::Signal;
 use crate::support::{Home, eventually, exchange, now, running};
 
 fn slow(top: &str, inject: &str) -> Home {
-    Home::new(top, &format!("  /slow:\n    get: {{inject: {{cmd: sleep 0.9375, on-exit: 204, timeout: 20000}}{inject}}}\n  /quick:\n    get: {{inject: {{cmd: 'true', on-exit: 204}}}}\n"))
+    Home::new(
+        top,
+        &format!(
+            "  /slow:\n    get: {{inject: {{cmd: sleep 0.9375, on-exit: 204, timeout: 20000}}{inject}}}\n  /quick:\n    get: {{inject: {{cmd: 'true', on-exit: 204}}}}\n"
+        ),
+    )
 }
 
 #[test]
@@ -110,8 +115,21 @@ fn u18_another_user_may_not_answer_unless_the_file_names_him() {
         let socket = stage.home.socket();
         let ask = || {
             let mut curl = Command::new("setpriv");
-            curl.args(["--reuid=65534", "--clear-groups", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", "x", "--unix-socket"]);
-            let output = curl.arg(&socket).arg("http://a/uri/0b54cd0e-32a5-4a0c-9c4b-0a1ddc9ba5ed").output().expect("setpriv and curl are there");
+            curl.args([
+                "--reuid=65534",
+                "--clear-groups",
+                "curl",
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-d",
+                "x",
+                "--unix-socket",
+            ]);
+            let output =
+                curl.arg(&socket).arg("http://a/uri/0b54cd0e-32a5-4a0c-9c4b-0a1ddc9ba5ed").output().expect("setpriv and curl are there");
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         let closed = ask();
@@ -151,7 +169,12 @@ fn u19_it_tells_of_itself() {
     stage.get("/_/other").expect(404);
     stage.get("/quick").expect(204);
     let text = stage.get("/metrics").expect(200).text();
-    for line in ["urocket_requests_total{verb=\"GET\",path=\"/quick\",status=\"204\"} 1", "urocket_request_seconds_count 1", "urocket_in_flight 0", "urocket_process_user_seconds_total "] {
+    for line in [
+        "urocket_requests_total{verb=\"GET\",path=\"/quick\",status=\"204\"} 1",
+        "urocket_request_seconds_count 1",
+        "urocket_in_flight 0",
+        "urocket_process_user_seconds_total ",
+    ] {
         assert!(text.contains(line), "{line} in {text}");
     }
 }
@@ -178,7 +201,9 @@ fn u19_a_drain_lets_finish_what_is_under_way() {
 
 #[test]
 fn u19_what_does_not_finish_is_ended_with_the_stage() {
-    let mut stage = Home::new("drain: 200", "  /a:\n    get: {inject: {cmd: [sh, -c, '(setsid sleep 500.125 &); sleep 500.125'], timeout: 600000}}\n").start();
+    let mut stage =
+        Home::new("drain: 200", "  /a:\n    get: {inject: {cmd: [sh, -c, '(setsid sleep 500.125 &); sleep 500.125'], timeout: 600000}}\n")
+            .start();
     let address = stage.address;
     std::thread::scope(|scope| {
         let waiting = scope.spawn(move || exchange(std::net::TcpStream::connect(address).expect("open"), "GET", "/a", &[], b"").status);
