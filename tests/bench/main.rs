@@ -3,10 +3,12 @@
 //! `tests/bench/run` builds the release programs and prints the table; nothing here asserts a time.
 
 mod commands;
+mod front_door;
 mod idle;
 mod lines;
 mod reconcile;
 mod registry;
+mod stage;
 mod stats;
 mod throughput;
 
@@ -29,9 +31,15 @@ fn main() -> Result<()> {
     if wanted("registry") {
         registry::renew();
     }
+    if wanted("stage") {
+        stage::measure()?;
+    }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         if wanted("idle") {
             idle::measure().await?;
+        }
+        if wanted("front_door") {
+            front_door::measure().await?;
         }
         if wanted("registry") {
             registry::weigh().await?;

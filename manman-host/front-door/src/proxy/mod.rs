@@ -95,6 +95,8 @@ struct Asked {
     authority: Authority,
 }
 
+/// Longest head of a request, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
 /// More proxies of our make in a row are a circle.
 const HOPS_MAX: usize = 8;
 const VIA: &str = "1.1 manman";
@@ -138,6 +140,12 @@ impl FrontDoor {
     fn asked(&self, request: &Request<Body>, peer: IpAddr, https: bool) -> Result<Asked, Problem> {
         let wrong = |detail: &str| Problem::new(Kind::Invalid, detail);
         let headers = request.headers();
+        // What a connection buffers is bounded, too, but not to the byte.
+        let length: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if length + request.uri().path().len() > HEAD_MAX {
+            let title = "Request header fields too large".to_owned();
+            return Err(Problem { status: 431, title, ..wrong(&format!("the head of the request is longer than {HEAD_MAX} bytes")) });
+        }
         if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
             return Err(wrong("a body has one length"));
         }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod forwarding;
 mod internal_paths;
+mod secure;
 mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
