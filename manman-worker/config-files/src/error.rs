@@ -35,6 +35,13 @@ impl FilesError {
         self.cause.hint()
     }
 
+    /// Whether it is about the machine, where the same again may do better, and not about the file or
+    /// what is to be in it.
+    #[must_use]
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self.cause, Cause::Io { .. })
+    }
+
     /// Whether the disk, and not the file or the definition, is what stands in the way.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {

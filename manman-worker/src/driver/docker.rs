@@ -6,12 +6,14 @@
 //! this machine.
 
 mod base;
+mod boxed;
 mod build;
 mod create;
 mod engine;
 mod error;
 mod events;
 mod fields;
+mod files;
 mod follow;
 mod frames;
 mod image;
@@ -43,7 +45,23 @@ use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec, SessionEpoc
 use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
 
+use crate::logs::{LogBook, LogBooks};
+
+use super::shim::held::Holds;
 use super::{Driver, DriverError, OutputBatch, OutputCursor, ProgressSink, RungSink};
+
+/// The shim's program, and the logs that shims write.
+#[derive(Clone)]
+pub struct ShimParts {
+    pub program: PathBuf,
+    pub books: LogBooks,
+}
+
+impl std::fmt::Debug for ShimParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShimParts").field("program", &self.program).finish_non_exhaustive()
+    }
+}
 
 /// How to reach the engine, and for whom.
 #[derive(Clone, Debug)]
@@ -54,12 +72,14 @@ pub struct DockerConfig {
     pub servers_dir: PathBuf,
     /// `DOCKER_HOST` where it is set, else the usual socket.
     pub socket: PathBuf,
+    /// What a container gets whose definition wants our shim in front.
+    pub shim: Option<ShimParts>,
 }
 
 impl DockerConfig {
     #[must_use]
     pub fn new(worker: WorkerId, servers_dir: impl Into<PathBuf>) -> Self {
-        Self { worker, servers_dir: servers_dir.into(), socket: engine::default_socket() }
+        Self { worker, servers_dir: servers_dir.into(), socket: engine::default_socket(), shim: None }
     }
 }
 
@@ -72,6 +92,7 @@ pub struct DockerDriver {
     seen: Arc<observe::Seen>,
     consoles: stdin::Consoles,
     samples: usage::Samples,
+    holds: Holds,
     /// Ends the watch of the engine's events when the driver goes.
     _events: events::Watch,
 }
@@ -83,6 +104,7 @@ impl DockerDriver {
     pub fn new(config: DockerConfig) -> Self {
         let engine = engine::Engine::new(config.socket.clone());
         let changes = Arc::new(Notify::new());
+        let holds = Holds::new(Arc::clone(&changes));
         let seen = Arc::new(observe::Seen::default());
         let watch = events::Watch::start(engine.clone(), config.worker, Arc::clone(&changes), Arc::clone(&seen));
         Self {
@@ -94,6 +116,7 @@ impl DockerDriver {
             seen,
             consoles: stdin::Consoles::default(),
             samples: usage::Samples::default(),
+            holds,
             _events: watch,
         }
     }
@@ -160,8 +183,19 @@ impl Driver for DockerDriver {
     }
 
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {
+        if let Some(held) = self.held_box(instance).await? {
+            return held.type_line(line).await;
+        }
         let container = container_of(instance)?;
         self.consoles.write_line(&self.engine, container, line).await
+    }
+
+    async fn written(
+        &self,
+        instance: &Instance,
+        _book: &LogBook,
+    ) -> Result<Option<BoxStream<'static, Result<(), DriverError>>>, DriverError> {
+        self.box_written(instance).await
     }
 
     async fn output(

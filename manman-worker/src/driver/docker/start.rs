@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::engine::short;
 use super::fields::Fields;
 use super::image::Wanted;
-use super::{DockerDriver, container_of, create, error, image, volumes};
+use super::{DockerDriver, container_of, create, error, files, image, volumes};
 use crate::driver::{DriverError, DriverErrorKind, ProgressSink};
 
 impl DockerDriver {
@@ -25,6 +25,7 @@ impl DockerDriver {
             let failed = start_error(spec, source);
             // Nothing half-made is left; if it can not be removed now, `list` shows it as created.
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            self.drop_box(spec.id, instance).await;
             if let Ok(docker) = self.engine.docker().await
                 && let Err(source) = docker.remove_container(&id, Some(options)).await
             {
@@ -32,6 +33,7 @@ impl DockerDriver {
             }
             return Err(failed);
         }
+        self.box_begun(spec, instance, &id).await?;
         Ok(InstanceRef::Container(id))
     }
 
@@ -50,8 +52,10 @@ impl DockerDriver {
         let server_dir = self.absolute_server_dir(spec)?;
         let volumes = volumes::wanted(spec, &found, &server_dir)?;
         volumes::prepare(&self.engine, self.config.worker, spec, &wanted.image, &found, &server_dir, &volumes).await?;
+        files::write(spec, server_dir.join("data")).await?;
         let epoch = SessionEpoch::new(self.session_epoch.load(Ordering::Relaxed));
-        let body = create::body(spec, &wanted.image, fields, epoch, &volumes);
+        let mut body = create::body(spec, &wanted.image, fields, epoch, &volumes);
+        self.put_in_box(spec, fields.instance, &found, &mut body).await?;
         let options = CreateContainerOptionsBuilder::new().name(&fields.container_name()).build();
         match self.engine.docker().await?.create_container(Some(options), body).await {
             Ok(made) => Ok(made.id),
@@ -98,10 +102,12 @@ impl DockerDriver {
         // Without force: should it run after all, the engine refuses.
         let options = RemoveContainerOptionsBuilder::new().v(true).build();
         match self.engine.docker().await?.remove_container(id, Some(options)).await {
-            Ok(()) => Ok(()),
-            Err(source) if error::status(&source) == Some(404) => Ok(()),
-            Err(source) => Err(error::retry(format!("container {} can not be removed", short(id)), source)),
+            Ok(()) => {}
+            Err(source) if error::status(&source) == Some(404) => {}
+            Err(source) => return Err(error::retry(format!("container {} can not be removed", short(id)), source)),
         }
+        self.drop_box(instance.server, instance.id).await;
+        Ok(())
     }
 }
 

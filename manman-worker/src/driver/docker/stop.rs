@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::engine::short;
 use super::{DockerDriver, container_of, error, observe};
+use crate::driver::shim::climb;
 use crate::driver::{DriverError, DriverErrorKind, RungSink};
 
 /// For a SIGKILL to have its effect: the kernel frees a big game's memory, the engine cleans up.
@@ -28,6 +29,18 @@ impl DockerDriver {
         told: &RungSink,
     ) -> Result<ExitRecord, DriverError> {
         let id = container_of(instance)?;
+        if let Some(held) = self.held_box(instance).await? {
+            match climb::by_shim(&held, ladder, mode, told).await {
+                Ok(()) => {
+                    if self.dead_within(id, KILL_WAIT).await?.is_some() {
+                        return self.box_exit(instance).await;
+                    }
+                }
+                // The shim has gone, and its container with it.
+                Err(error) if error.kind == DriverErrorKind::Gone => {}
+                Err(error) => return Err(error),
+            }
+        }
         match mode {
             StopMode::Graceful => {
                 for rung in ladder {

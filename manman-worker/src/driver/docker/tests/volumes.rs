@@ -1,7 +1,34 @@
 use std::os::unix::fs::MetadataExt;
 
+use manman_common::spec::{FileEntry, FileFormat, FileSpec, FileValue};
+
 use super::game::{Rig, spec, texts};
-use crate::driver::Driver;
+use crate::clock;
+use crate::driver::{Driver, DriverErrorKind};
+
+#[tokio::test]
+async fn configuration_files_are_there_for_the_games_user() {
+    let rig = Rig::new();
+    let mut spec = spec();
+    let motto = |words: &str| FileEntry { key: "motto".to_owned(), value: FileValue::Text(format!("motto: {words}")) };
+    spec.run.files = vec![FileSpec { path: "kept".to_owned(), format: FileFormat::Line, set: vec![motto("first")], create: true }];
+    let first = rig.start(&spec).await;
+    rig.driver.write_line(&first, "read").await.expect("it takes a line");
+    rig.read_until(&first, None, "motto: first").await;
+    rig.kill(&first).await;
+
+    let kept = rig.dir.path().join(spec.id.to_string()).join("data/kept");
+    std::fs::write(&kept, "// mine\nmotto: first\n").expect("a person's change");
+    spec.run.files[0].set = vec![motto("second")];
+    let second = rig.start(&spec).await;
+    assert_eq!(std::fs::read_to_string(&kept).expect("the file"), "// mine\nmotto: second\n");
+    rig.kill(&second).await;
+
+    spec.run.files[0].set = vec![motto("third\nrcon_password x")];
+    let error = rig.driver.start(&spec, clock::new_instance_id()).await.expect_err("a value does not become two lines");
+    assert_eq!((error.kind, error.hint.as_deref()), (DriverErrorKind::Final, Some("give the variable another value")));
+    assert!(!format!("{error:?}").contains("rcon_password"), "a value may be a secret: {error:?}");
+}
 
 #[tokio::test]
 async fn what_a_volume_keeps_outlives_its_container() {
