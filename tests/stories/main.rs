@@ -13,3 +13,4 @@ mod lists;
 mod registry;
 mod rivals;
 mod second_machine;
+mod stage_alone;

@@ -1,6 +1,5 @@
 //! A stage in a directory of its own, and a client that sends just what it is told to.
 
-use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -266,9 +265,4 @@ pub(crate) fn parse(all: &[u8], took: Duration) -> Response {
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).expect("a status");
     let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Response { status, headers, body: all[end + 4..].to_vec(), took }
-}
-
-/// `name: value` lines of a script's environment or answer.
-pub(crate) fn lines(text: &impl Display) -> Vec<String> {
-    text.to_string().lines().map(str::to_owned).collect()
 }
