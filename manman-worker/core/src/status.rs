@@ -68,6 +68,9 @@ fn phase(sight: &Sight<'_>, under_way: Option<&StepKind>) -> Phase {
     match under_way {
         Some(StepKind::Install { .. }) => return Phase::Installing,
         Some(StepKind::Start) => return Phase::Starting,
+        // Dead already, and how it ended is not told before its stop has returned: who waits for it
+        // to have stopped wants to know that, too.
+        Some(StepKind::Stop { instance, .. }) if tried.instance == Some(*instance) => return Phase::Stopping,
         Some(StepKind::Stop { .. } | StepKind::Remove | StepKind::Purge) | None => {}
     }
     match sight.record.spec.desired {

@@ -116,9 +116,14 @@ async fn perform(job: Job, condition: &str) -> Result<Outcome, Failing> {
         }
         Step::Stop { mode, .. } => {
             let instance = job.instance.as_ref().ok_or_else(gone)?;
-            let (ours, rest) = ladder::parted(&job.spec, ladder(&job.spec));
+            let (ours, mut rest) = ladder::parted(&job.spec, ladder(&job.spec));
             match mode {
-                StopMode::Graceful => ladder::climb(&job, &**driver, instance, &ours).await,
+                StopMode::Graceful => {
+                    // No further rung is told of, let alone climbed, when it has ended.
+                    if ladder::climb(&job, &**driver, instance, &ours).await {
+                        rest.clear();
+                    }
+                }
                 StopMode::Kill => {}
             }
             let exit = driver.stop(instance, &rest, *mode, rung_sink(&job)).await.map_err(failed)?;

@@ -26,9 +26,9 @@ pub(super) fn parted(spec: &ServerSpec, ladder: Vec<StopRung>) -> (Vec<StopRung>
     })
 }
 
-/// Returns once the game has ended or every rung has had its time. What fails here is no reason
-/// not to go on: the driver's rungs follow.
-pub(super) async fn climb(job: &Job, driver: &dyn Driver, instance: &Instance, rungs: &[StopRung]) {
+/// Returns once the game has ended, which it answers, or every rung has had its time. What fails
+/// here is no reason not to go on: the driver's rungs follow.
+pub(super) async fn climb(job: &Job, driver: &dyn Driver, instance: &Instance, rungs: &[StopRung]) -> bool {
     for rung in rungs {
         tell(job, Aside::Rung(job.spec.id, rung.clone()));
         let within = Duration::from_secs(u64::from(rung.wait_seconds));
@@ -43,9 +43,10 @@ pub(super) async fn climb(job: &Job, driver: &dyn Driver, instance: &Instance, r
         };
         tokio::select! {
             () = climbing => {}
-            () = ended(driver, instance) => return,
+            () = ended(driver, instance) => return true,
         }
     }
+    false
 }
 
 /// Until the machine no longer shows it alive. One that can not be looked at may live.
