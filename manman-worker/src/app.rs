@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, DockerMode};
 use crate::driver::Driver;
-use crate::driver::docker::{DockerConfig, DockerDriver};
+use crate::driver::docker::{DockerConfig, DockerDriver, ShimParts};
 use crate::driver::process::{ProcessDriver, Processes};
 use crate::host_link::{self, LinkState, Registration};
 use crate::identity::{DataDir, refuse_copy};
@@ -96,14 +96,14 @@ pub async fn run_with_ready(
     let api_address = listener.local_addr().map_err(|source| RunError::Listen { address: config.listen, source })?;
 
     let servers_dir = data_dir.path().join("servers");
+    let logs = LogBooks::new(&servers_dir, Retention::default());
     let docker = match config.docker {
         DockerMode::Off => None,
-        DockerMode::On | DockerMode::Auto => Some(Arc::new(DockerDriver::new(DockerConfig::new(label, &servers_dir)))),
+        DockerMode::On | DockerMode::Auto => Some(open_docker(DockerConfig::new(label, &servers_dir), data_dir.path(), &logs).await?),
     };
     if let Some(docker) = &docker {
         docker.set_session_epoch(meta.session_epoch);
     }
-    let logs = LogBooks::new(&servers_dir, Retention::default());
     let processes = open_processes(&config, data_dir.path(), &logs).await?;
     let mut drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(processes)];
     drivers.extend(docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>));
@@ -200,6 +200,20 @@ async fn listen(listener: TcpListener, router: axum::Router, mut closed: watch::
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(close).await {
         tracing::error!(%error, "the worker's own API has ended");
     }
+}
+
+/// Takes over the containers that have our shim in front.
+async fn open_docker(mut config: DockerConfig, data_dir: &std::path::Path, logs: &LogBooks) -> Result<Arc<DockerDriver>, RunError> {
+    let (path, books, runtime) = (data_dir.to_owned(), logs.clone(), tokio::runtime::Handle::current());
+    let opened = tokio::task::spawn_blocking(move || {
+        let _entered = runtime.enter();
+        config.shim = Some(ShimParts { program: crate::driver::unpack_shim(&path)?, books });
+        let docker = DockerDriver::new(config);
+        docker.take_over_boxes()?;
+        Ok(Arc::new(docker))
+    });
+    let opened: std::io::Result<_> = opened.await.map_err(|source| RunError::LoopBroke { source })?;
+    opened.map_err(|source| RunError::File { path: data_dir.join("libexec"), source })
 }
 
 /// Takes over what runs as a process, before anybody else could write into its log.

@@ -8,6 +8,7 @@ pub mod fake;
 pub mod process;
 mod shim;
 
+pub(crate) use shim::binary::unpack as unpack_shim;
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -30,7 +30,7 @@ use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
 
 use super::shim::held::{Held, Holds, is_live, pen};
-use super::shim::rundir::RunDir;
+use super::shim::rundir::{Place, RunDir};
 use super::shim::{binary, blocking, gone, retry};
 use super::{Driver, DriverError, DriverErrorKind, OutputBatch, OutputCursor, ProgressSink, RungSink};
 use crate::logs::{LogBook, LogBooks};
@@ -69,7 +69,7 @@ impl ProcessDriver {
             samples: usage::Samples::default(),
             children: Mutex::default(),
         };
-        for path in RunDir::scan(&driver.servers_dir)? {
+        for path in RunDir::scan(&driver.servers_dir, Place::Process)? {
             if let Some(run) = RunDir::open(&path)?
                 && is_live(&path)?
             {
@@ -88,7 +88,7 @@ impl ProcessDriver {
     }
 
     fn run_dir(&self, server: ServerId, instance: InstanceId) -> Result<RunDir, DriverError> {
-        let path = RunDir::path_of(&self.servers_dir, server, instance);
+        let path = RunDir::path_of(&self.servers_dir, Place::Process, server, instance);
         match RunDir::open(&path) {
             Ok(Some(run)) => Ok(run),
             Ok(None) => Err(gone(format!("instance {instance} is not there"))),
@@ -123,7 +123,7 @@ impl ProcessDriver {
             move |error| retry(what, error)
         };
         let mut found = Vec::new();
-        for path in RunDir::scan(&self.servers_dir).map_err(failed(&self.servers_dir))? {
+        for path in RunDir::scan(&self.servers_dir, Place::Process).map_err(failed(&self.servers_dir))? {
             let Some(run) = RunDir::open(&path).map_err(failed(&path))? else {
                 // A start that was cut off before anything was started; its next try needs the name.
                 if !self.users.is_starting(&path) {
@@ -208,7 +208,7 @@ impl Driver for Processes {
     async fn remove(&self, instance: &Instance) -> Result<(), DriverError> {
         let (driver, server, id) = (Arc::clone(&self.0), instance.server, instance.id);
         blocking(move || {
-            let path = RunDir::path_of(&driver.servers_dir, server, id);
+            let path = RunDir::path_of(&driver.servers_dir, Place::Process, server, id);
             let failed = |error| retry(format!("could not clear {} away", path.display()), error);
             if is_live(&path).map_err(failed)? {
                 return Err(DriverError {

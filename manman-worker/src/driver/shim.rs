@@ -6,6 +6,7 @@
 //! at any line.
 
 pub(crate) mod binary;
+pub(crate) mod climb;
 pub(crate) mod exit;
 pub(crate) mod held;
 pub(crate) mod ladder;

@@ -29,14 +29,14 @@ mod session;
 mod tool;
 mod update;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use manman_common::ServerId;
-use manman_common::spec::{Platform, RunSpec, SteamSpec};
+use manman_common::spec::{Platform, RunSpec, SteamSpec, UpdatePolicy};
 use manman_common::status::Progress;
+use manman_common::{Generation, ServerId};
 use tokio::time::Instant;
 
 pub use app::App;
@@ -100,9 +100,14 @@ pub struct Steam {
 struct Known {
     /// By key: the newest build that Steam told of.
     newest: BTreeMap<String, String>,
+    /// Servers that are to have the newest build at their next install.
+    asked: BTreeSet<ServerId>,
     /// Until when Steam refuses logins.
     refused_until: Option<Instant>,
 }
+
+/// SteamCMD needs ten seconds for an answer, and a minute where it finds its first server gone.
+const NEWS_WITHIN: Duration = Duration::from_secs(90);
 
 pub(crate) type Report<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
@@ -131,6 +136,8 @@ impl Steam {
     /// Brings the game into `server_dir`: fetches a build that is not here yet, or that is older than
     /// [`Self::update_available`] said, then lays it out. `owner` is the user that the game runs as.
     ///
+    /// A server that has a whole build keeps it where a newer one can not be brought.
+    ///
     /// May be called again after a crash at any line, and dropped at any `.await`.
     pub async fn install(
         &self,
@@ -144,9 +151,22 @@ impl Steam {
         self.refuse_without_proton(&app)?;
         let base = base::Base::open(&self.config, &app)?;
         let _held = base.lock(&self.config, &progress).await?;
-        let marker = match base.marker()? {
-            Some(marker) if !self.is_outdated(&app, &marker.build) => marker,
-            Some(_) | None => self.bring(&app, &base, &progress).await?,
+        let here = self.installed(run, server, server_dir)?;
+        if self.known().asked.remove(&server) && base.marker()?.is_some() {
+            progress(Progress { percent: Some(0), step: "asking Steam for a newer build".to_owned() });
+            self.ask_for_news(&app).await;
+        }
+        let brought = match base.marker()? {
+            Some(marker) if !self.is_outdated(&app, &marker.build) => Ok(marker),
+            Some(_) | None => self.bring(&app, &base, &progress).await,
+        };
+        let marker = match (brought, here) {
+            (Ok(marker), _) => marker,
+            (Err(error), Some(here)) => {
+                tracing::warn!(server.id = %server, %error, build = here.build, "a newer build could not be brought; the server keeps its own");
+                return Ok(here);
+            }
+            (Err(error), None) => return Err(error),
         };
         place::place(&self.config, &app, &base, &marker, server, server_dir, owner, &progress).await?;
         Ok(Installed { build: marker.build })
@@ -162,6 +182,47 @@ impl Steam {
         }
         let directory = beneath::open(&self.config.root, server_dir)?;
         Ok(app.missing(&directory).is_none().then_some(Installed { build: laid.build }))
+    }
+
+    /// What a start relies on, as [`Self::installed`], and the moment for updates: where this is a
+    /// start that a person asked for (the spec's generation is another than at the last one), and the
+    /// spec's policy is not `manual`, the answer is `None` once. The install that follows asks Steam
+    /// for a newer build, and brings it if there is one. With `manual`, it is `None` once after a
+    /// person has brought a newer build to this machine. A crash restart never updates.
+    pub fn for_start(
+        &self,
+        run: &RunSpec,
+        server: ServerId,
+        server_dir: &Path,
+        generation: Generation,
+    ) -> Result<Option<Installed>, SteamError> {
+        let Some(here) = self.installed(run, server, server_dir)? else { return Ok(None) };
+        let Some(mut laid) = record::Laid::read(&self.config, server)? else { return Ok(None) };
+        let before = laid.started.replace(generation.get());
+        if before == Some(generation.get()) {
+            return Ok(Some(here));
+        }
+        laid.write(&self.config, server)?;
+        let is_first = before.is_none();
+        let wants_news = match run.update {
+            UpdatePolicy::Start | UpdatePolicy::Idle => true,
+            UpdatePolicy::Manual => false,
+        };
+        if !is_first && wants_news {
+            self.known().asked.insert(server);
+            return Ok(None);
+        }
+        let base = base::Base::open(&self.config, &App::of(run)?)?;
+        Ok(base.marker()?.is_none_or(|marker| marker.build == here.build).then_some(here))
+    }
+
+    /// A Steam that does not answer keeps nobody from playing.
+    async fn ask_for_news(&self, app: &App) {
+        match tokio::time::timeout(NEWS_WITHIN, self.newest(app)).await {
+            Ok(Ok(newest)) => drop(self.known().newest.insert(app.key(), newest)),
+            Ok(Err(error)) => tracing::warn!(steam.app = app.id(), %error, "Steam could not be asked for a newer build"),
+            Err(_) => tracing::warn!(steam.app = app.id(), "Steam did not say in time whether there is a newer build"),
+        }
     }
 
     /// Asks Steam for the newest build of the spec's branch; `Some` where the server has another one.

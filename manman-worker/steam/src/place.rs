@@ -126,7 +126,13 @@ impl Placement {
     fn run(&self, base: &OwnedFd) -> Result<(), SteamError> {
         let target = beneath::create(&self.config.root, &self.server_dir)?;
         let items = scan::scan(base, self.app.id())?;
-        let mut laid = Laid { key: self.app.key(), build: self.build.clone(), complete: false, files: self.before.files.clone() };
+        let mut laid = Laid {
+            key: self.app.key(),
+            build: self.build.clone(),
+            complete: false,
+            started: self.before.started,
+            files: self.before.files.clone(),
+        };
         let mut writer = Writer::new(&target, self.owner, self.shares())?;
         let acts = self.acts(&items, &mut writer)?;
         let is_change = !self.repair || acts.contains(&Act::Put);

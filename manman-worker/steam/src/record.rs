@@ -21,6 +21,9 @@ pub(crate) struct Laid {
     pub(crate) build: String,
     /// False from before the first file is touched until after the last.
     pub(crate) complete: bool,
+    /// The generation of the spec that the server was last started with.
+    #[serde(default)]
+    pub(crate) started: Option<u64>,
     /// By path, bytes that are no plain text escaped.
     pub(crate) files: BTreeMap<String, Entry>,
 }

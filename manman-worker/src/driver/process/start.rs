@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use manman_worker_core::InstanceRef;
 use super::ProcessDriver;
 use super::user::Owner;
 use crate::clock;
-use crate::driver::shim::rundir::{About, RunDir, reference};
+use crate::driver::shim::rundir::{About, Place, RunDir, reference};
 use crate::driver::shim::{blocking, exit, ladder, retry};
 use crate::driver::{DriverError, DriverErrorKind};
 use crate::failpoint::reach;
@@ -52,7 +52,7 @@ pub(super) async fn start(driver: &Arc<ProcessDriver>, spec: &ServerSpec, instan
     let owner = driver.prepare_data(spec.id).await?;
     let (driver, spec) = (Arc::clone(driver), spec.clone());
     blocking(move || {
-        let path = RunDir::path_of(&driver.servers_dir, spec.id, instance);
+        let path = RunDir::path_of(&driver.servers_dir, Place::Process, spec.id, instance);
         let _starting = driver.users.starting(&path);
         begin(&driver, &spec, instance, owner, &path)
     })
@@ -74,7 +74,7 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
         None => {}
     }
     let data = driver.data_dir(spec.id);
-    match driver.steam.installed(&spec.run, spec.id, &data) {
+    match driver.steam.for_start(&spec.run, spec.id, &data, spec.generation) {
         Ok(Some(_)) => {}
         Ok(None) => {
             return Err(DriverError {
@@ -98,7 +98,7 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
     about.user = owner.map(|(uid, _)| uid);
     about.cgroups = driver.cgroups.make(instance, &spec.run.limits).map_err(|error| retry("could not limit the game", error))?;
     reach("start.cgroup_made");
-    let run = RunDir::create(&driver.servers_dir, about).map_err(failed)?;
+    let run = RunDir::create(&driver.servers_dir, Place::Process, about).map_err(failed)?;
     reach("start.run_dir_made");
     let shim_spec = shim_spec(driver, spec, &run, owner).map_err(failed)?;
     prepare(path, &shim_spec).map_err(failed)?;
@@ -192,8 +192,7 @@ fn shim_spec(driver: &ProcessDriver, spec: &ServerSpec, run: &RunDir, owner: Own
         Some(dir) => home.join(dir),
         None => home.clone(),
     };
-    let program = spec.run.argv.first().map(|program| if program.contains('/') { cwd.join(program) } else { PathBuf::from(program) });
-    let argv = program.into_iter().map(OsString::from).chain(spec.run.argv.iter().skip(1).map(OsString::from)).collect();
+    let argv = spec.run.argv.iter().map(OsString::from).collect();
     let mut out = Spec::new(run.about.instance.to_string(), run.about.nonce.clone(), argv, log);
     out.env = environment(spec, &home, &cwd);
     out.cwd = Some(cwd);

@@ -8,14 +8,13 @@ use std::time::Duration;
 use manman_common::spec::{StopMode, StopRung, StopStep};
 use manman_common::status::ExitRecord;
 use manman_shim::launch::Look;
-use manman_shim::proto::Request;
 use manman_worker_core::Instance;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{ProcessDriver, cgroup};
 use crate::driver::shim::held::Held;
 use crate::driver::shim::rundir::RunDir;
-use crate::driver::shim::{blocking, exit, gone, ladder, retry};
+use crate::driver::shim::{blocking, climb, exit, retry};
 use crate::driver::{DriverError, DriverErrorKind, RungSink};
 
 /// What a SIGKILL may take to show.
@@ -36,7 +35,7 @@ pub(super) async fn stop(
         match look(&run).await? {
             Look::Live { .. } | Look::Starting => {
                 let held = driver.held(instance)?;
-                match by_shim(&held, ladder, mode, told).await {
+                match climb::by_shim(&held, ladder, mode, told).await {
                     Ok(()) => {}
                     // The shim went while it was asked: the next look says what is left.
                     Err(error) if error.kind == DriverErrorKind::Gone => {}
@@ -64,36 +63,6 @@ pub(super) async fn stop(
 async fn look(run: &RunDir) -> Result<Look, DriverError> {
     let run = run.clone();
     blocking(move || run.look().map_err(|error| retry(format!("could not look at {}", run.path.display()), error))).await
-}
-
-async fn by_shim(held: &Held, ladder: &[StopRung], mode: StopMode, told: &RungSink) -> Result<(), DriverError> {
-    let kill = StopRung { step: StopStep::Signal("KILL".to_owned()), wait_seconds: 0 };
-    let rungs = match mode {
-        StopMode::Graceful => ladder::rungs(ladder),
-        StopMode::Kill => Vec::new(),
-    };
-    let mut climbed = held.climbed();
-    if rungs.is_empty() {
-        told(&kill);
-        held.ask("kill the game", |client| client.tell(&Request::Kill)).await?;
-    } else {
-        let text = ladder::text(&rungs);
-        held.ask("begin the stop", move |client| client.tell(&Request::Stop { ladder: &text })).await?;
-    }
-    let ended = held.ended();
-    tokio::pin!(ended);
-    loop {
-        // Cancel-safe: a broadcast and a level. The end comes last, after every rung's news.
-        tokio::select! {
-            biased;
-            index = climbed.recv() => match index {
-                Ok(index) => told(rungs.get(index).map_or(&kill, |(_, rung)| rung)),
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return Err(gone("nobody listens to the shim any more")),
-            },
-            () = &mut ended => return Ok(()),
-        }
-    }
 }
 
 /// Its shim is dead, so nobody but this worker climbs, and what it left behind has no other parent.

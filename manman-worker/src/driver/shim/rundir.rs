@@ -1,4 +1,4 @@
-//! The run directory of an instance: `servers/SERVER/run/INSTANCE`.
+//! The run directory of an instance: `servers/SERVER/run/INSTANCE`, or `box` where a container holds it.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,6 +12,22 @@ use serde::{Deserialize, Serialize};
 use super::exit;
 
 const ABOUT: &str = "instance.json";
+
+/// Who started the shim, and so who looks after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Process,
+    Container,
+}
+
+impl Place {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Process => "run",
+            Self::Container => "box",
+        }
+    }
+}
 
 /// What the shim need not know of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,13 +70,13 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    pub(crate) fn path_of(servers_dir: &Path, server: ServerId, instance: InstanceId) -> PathBuf {
-        servers_dir.join(server.to_string()).join("run").join(instance.to_string())
+    pub(crate) fn path_of(servers_dir: &Path, place: Place, server: ServerId, instance: InstanceId) -> PathBuf {
+        servers_dir.join(server.to_string()).join(place.folder()).join(instance.to_string())
     }
 
     /// Makes it; one that is there already is an error of its kind.
-    pub(crate) fn create(servers_dir: &Path, about: About) -> io::Result<Self> {
-        let path = Self::path_of(servers_dir, about.server, about.instance);
+    pub(crate) fn create(servers_dir: &Path, place: Place, about: About) -> io::Result<Self> {
+        let path = Self::path_of(servers_dir, place, about.server, about.instance);
         if let Some(parent) = path.parent() {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
@@ -78,10 +94,10 @@ impl RunDir {
     }
 
     /// Every one below the servers' directory, ours by their form.
-    pub(crate) fn scan(servers_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn scan(servers_dir: &Path, place: Place) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for server in entries(servers_dir)? {
-            for run in entries(&server.join("run"))? {
+            for run in entries(&server.join(place.folder()))? {
                 if run.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<InstanceId>().is_ok()) {
                     found.push(run);
                 }

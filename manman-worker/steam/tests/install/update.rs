@@ -3,6 +3,9 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 
+use manman_common::Generation;
+use manman_common::spec::UpdatePolicy;
+
 use crate::rig::{Rig, VALHEIM, inode, run, server, text};
 
 #[tokio::test]
@@ -55,7 +58,7 @@ async fn an_update_that_fails_leaves_the_old_build_good() {
     rig.tell("build=1001");
     assert!(rig.steam.update_available(&run(VALHEIM), server(1)).await.expect("Steam answers").is_some());
     rig.tell("build=1001\nfail=no-connection");
-    rig.install(&run(VALHEIM), 1).await.expect_err("Steam is away");
+    assert_eq!(rig.install(&run(VALHEIM), 1).await.expect("it keeps its own").build, "1000");
     let found = rig.steam.installed(&run(VALHEIM), server(1), &rig.directory(1)).expect("it can be seen");
     assert_eq!(found.expect("it still has its game").build, "1000");
     // After a restart of the worker, with Steam still away, there is enough for another server.
@@ -63,7 +66,7 @@ async fn an_update_that_fails_leaves_the_old_build_good() {
 
     // Broken off in the middle, it is not.
     rig.tell("build=1001\nfail=kill\nsize=4194304");
-    rig.install(&run(VALHEIM), 1).await.expect_err("it is killed each time");
+    assert_eq!(rig.install(&run(VALHEIM), 1).await.expect("it keeps its own").build, "1000");
     rig.tell("build=1001\nfail=no-connection\nsize=4194304");
     rig.again(|_| {}).install(&run(VALHEIM), 3).await.expect_err("the base is half written");
     assert!(!rig.directory(3).join("valheim_server.x86_64").exists());
@@ -95,4 +98,47 @@ async fn a_game_can_be_brought_ahead_of_its_servers() {
     assert_eq!(rig.steam.fetch_app(&app, |_| {}).await.expect("by hand, the newest is brought").build, "1001");
     assert_eq!(rig.install(&run(VALHEIM), 1).await.expect("it is laid out").build, "1001");
     assert_eq!(rig.command_lines().len(), 2);
+}
+
+#[tokio::test]
+async fn a_start_that_a_person_asked_for_brings_the_newest() {
+    let rig = Rig::new();
+    let mut spec = run(VALHEIM);
+    spec.update = UpdatePolicy::Start;
+    let directory = rig.directory(1);
+    let start = |generation: u64| rig.steam.for_start(&spec, server(1), &directory, Generation::new(generation)).expect("it can be seen");
+    rig.install(&spec, 1).await.expect("it is installed");
+    assert!(start(1).is_some(), "what was just installed is started");
+    rig.tell("build=1001");
+    // It crashed: the same again, and Steam is not even asked.
+    assert_eq!(start(1).expect("it is whole").build, "1000");
+    assert_eq!(rig.command_lines().len(), 1);
+    assert_eq!(start(2), None, "a person starts it");
+    assert_eq!(rig.install(&spec, 1).await.expect("it is updated").build, "1001");
+    assert_eq!(start(2).expect("it is whole").build, "1001");
+
+    // Nobody has to wait for a Steam that is away.
+    rig.tell("build=1002\nfail=no-connection");
+    assert_eq!(start(3), None);
+    assert_eq!(rig.install(&spec, 1).await.expect("it keeps its own").build, "1001");
+    assert_eq!(start(3).expect("it is whole").build, "1001");
+}
+
+#[tokio::test]
+async fn by_hand_means_by_hand() {
+    let rig = Rig::new();
+    let mut spec = run(VALHEIM);
+    spec.update = UpdatePolicy::Manual;
+    let directory = rig.directory(1);
+    let start = |generation: u64| rig.steam.for_start(&spec, server(1), &directory, Generation::new(generation)).expect("it can be seen");
+    rig.install(&spec, 1).await.expect("it is installed");
+    rig.tell("build=1001");
+    assert!(start(1).is_some() && start(2).is_some(), "Steam is never asked");
+    assert_eq!(rig.command_lines().len(), 1);
+    let app = manman_steam::App::new(VALHEIM, None).expect("an app");
+    rig.steam.fetch_app(&app, |_| {}).await.expect("a person brings it");
+    assert_eq!(start(2).expect("a crash changes nothing").build, "1000");
+    assert_eq!(start(3), None);
+    assert_eq!(rig.install(&spec, 1).await.expect("it is laid out").build, "1001");
+    assert_eq!(start(3).expect("it is whole").build, "1001");
 }

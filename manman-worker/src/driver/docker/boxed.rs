@@ -1,0 +1,276 @@
+//! Containers whose first process is our shim: their log, console, stop ladder and exit record go its
+//! way, as those of processes do, and nothing of Docker's that hangs can slow the game.
+//!
+//! The run directory is `servers/SERVER/box/INSTANCE`; that it is there says that the instance is one
+//! of these. In the container the shim runs as the image's user, so the directory is that user's.
+
+use std::io;
+use std::os::unix::fs::lchown;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, HostConfigLogConfig, ImageInspect, Mount, MountType};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use manman_common::status::ExitRecord;
+use manman_common::{InstanceId, ServerId, ServerSpec};
+use manman_shim::launch::{Look, prepare};
+use manman_shim::spec::{LogPlace, Spec, Stdio};
+use manman_worker_core::{Instance, InstanceState};
+use tokio::time::Instant;
+
+use super::{DockerDriver, ShimParts, error};
+use crate::clock;
+use crate::driver::DriverError;
+use crate::driver::shim::held::{Held, pen};
+use crate::driver::shim::rundir::{About, Place, RunDir};
+use crate::driver::shim::{blocking, exit, ladder, retry};
+use crate::logs::Retention;
+
+const PROGRAM: &str = "/manman/shim";
+const RUN: &str = "/manman/run";
+const LOG: &str = "/manman/log";
+/// For the container's first process to say that it is there.
+const BEGUN_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+impl DockerDriver {
+    /// Takes over the shims that run. Blocks on the disk; needs a running tokio.
+    pub fn take_over_boxes(&self) -> io::Result<()> {
+        for path in RunDir::scan(&self.config.servers_dir, Place::Container)? {
+            if let Some(run) = RunDir::open(&path)?
+                && matches!(run.look()?, Look::Live { .. } | Look::Starting)
+            {
+                self.hold_box(&run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the run directory and puts the shim in front, where the definition wants it and the
+    /// image's user is known by number.
+    pub(super) async fn put_in_box(
+        &self,
+        spec: &ServerSpec,
+        instance: InstanceId,
+        image: &ImageInspect,
+        body: &mut ContainerCreateBody,
+    ) -> Result<(), DriverError> {
+        let Some(parts) = self.config.shim.clone().filter(|_| spec.run.docker.shim) else { return Ok(()) };
+        let config = image.config.clone().unwrap_or_default();
+        let named = spec.run.docker.user.clone().or(config.user).unwrap_or_default();
+        let Some(user) = numbers(&named) else {
+            tracing::debug!(server.id = %spec.id, user = named, "the image's user has a name, and the shim stays out of it");
+            return Ok(());
+        };
+        let mut argv =
+            if spec.run.docker.entrypoint.is_empty() { config.entrypoint.unwrap_or_default() } else { spec.run.docker.entrypoint.clone() };
+        if spec.run.argv.is_empty() && spec.run.docker.entrypoint.is_empty() {
+            argv.extend(config.cmd.unwrap_or_default());
+        } else {
+            argv.extend(spec.run.argv.iter().cloned());
+        }
+        let (servers_dir, spec) = (self.config.servers_dir.clone(), spec.clone());
+        let log_dir = servers_dir.join(spec.id.to_string()).join("log");
+        let (program, log_source) = (parts.program.clone(), log_dir.clone());
+        let run = blocking(move || make(&servers_dir, &parts, &spec, instance, user, argv, &log_dir)).await?;
+        let Some(run) = run else { return Ok(()) };
+        body.entrypoint = Some(vec![PROGRAM.to_owned(), RUN.to_owned()]);
+        body.cmd = None;
+        body.tty = Some(false);
+        body.open_stdin = Some(false);
+        let host = body.host_config.get_or_insert_default();
+        host.init = None;
+        host.log_config = Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None });
+        let mount = |source: &Path, target: &str, read_only| Mount {
+            target: Some(target.to_owned()),
+            source: Some(source.to_string_lossy().into_owned()),
+            typ: Some(MountType::BIND),
+            read_only: Some(read_only),
+            ..Mount::default()
+        };
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|source| error::retry(format!("{} has no absolute path", path.display()), source))
+        };
+        host.mounts.get_or_insert_default().extend([
+            mount(&absolute(program)?, PROGRAM, true),
+            mount(&absolute(run.path)?, RUN, false),
+            mount(&absolute(log_source)?, LOG, false),
+        ]);
+        Ok(())
+    }
+
+    /// Waits until the shim of a container that was started is heard of.
+    pub(super) async fn box_begun(&self, spec: &ServerSpec, instance: InstanceId, container: &str) -> Result<(), DriverError> {
+        let Some(run) = self.box_of(spec.id, instance)? else { return Ok(()) };
+        let deadline = Instant::now() + BEGUN_WITHIN;
+        loop {
+            match look(&run).await? {
+                Look::Live { .. } => return self.hold_box(&run).map(drop).map_err(|error| retry("could not open a server's log", error)),
+                // Its end is for the next look to tell.
+                Look::Ended(_) | Look::Abandoned { .. } | Look::Rebooted { .. } => return Ok(()),
+                Look::Never | Look::Starting => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(error::retry_because(format!("the shim in the container of `{}` does not begin", spec.name)));
+            }
+            if !self.engine.is_running(container).await? && matches!(look(&run).await?, Look::Never) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn box_of(&self, server: ServerId, instance: InstanceId) -> Result<Option<RunDir>, DriverError> {
+        if self.config.shim.is_none() {
+            return Ok(None);
+        }
+        let path = RunDir::path_of(&self.config.servers_dir, Place::Container, server, instance);
+        RunDir::open(&path).map_err(|error| retry(format!("could not read {}", path.display()), error))
+    }
+
+    fn hold_box(&self, run: &RunDir) -> io::Result<Arc<Held>> {
+        if let Some(held) = self.holds.get(run.about.instance) {
+            return Ok(held);
+        }
+        let parts = self.config.shim.as_ref().ok_or_else(|| io::Error::other("this worker has no shim"))?;
+        let book = parts.books.open(run.about.server)?;
+        book.hand_over(pen(run))?;
+        Ok(self.holds.hold(run, &book))
+    }
+
+    /// The shim of an instance, where it has one that lives.
+    pub(super) async fn held_box(&self, instance: &Instance) -> Result<Option<Arc<Held>>, DriverError> {
+        let Some(run) = self.box_of(instance.server, instance.id)? else { return Ok(None) };
+        match look(&run).await? {
+            Look::Live { .. } | Look::Starting => {
+                self.hold_box(&run).map(Some).map_err(|error| retry("could not open a server's log", error))
+            }
+            Look::Never | Look::Ended(_) | Look::Abandoned { .. } | Look::Rebooted { .. } => Ok(None),
+        }
+    }
+
+    pub(super) async fn box_written(
+        &self,
+        instance: &Instance,
+    ) -> Result<Option<BoxStream<'static, Result<(), DriverError>>>, DriverError> {
+        if self.box_of(instance.server, instance.id)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(match self.held_box(instance).await? {
+            Some(held) => held.written(),
+            None => stream::once(async { Ok(()) }).boxed(),
+        }))
+    }
+
+    /// As the shim saw it, which knows a signal from a code; where it was killed, as Docker says.
+    pub(super) async fn as_boxed(&self, mut instance: Instance) -> Result<Instance, DriverError> {
+        let Some(run) = self.box_of(instance.server, instance.id)? else { return Ok(instance) };
+        match &instance.state {
+            InstanceState::Running { .. } => drop(self.held_box(&instance).await?),
+            InstanceState::Exited(_) => {
+                let log_dir = self.server_dir(instance.server).join("log");
+                if let Look::Ended(exit) = look(&run).await? {
+                    instance.state = InstanceState::Exited(exit::record(&exit, Some(&log_dir)));
+                }
+            }
+            InstanceState::Created => {}
+        }
+        Ok(instance)
+    }
+
+    pub(super) async fn box_exit(&self, instance: &Instance) -> Result<ExitRecord, DriverError> {
+        match self.box_of(instance.server, instance.id)? {
+            Some(run) => match look(&run).await? {
+                Look::Ended(exit) => Ok(exit::record(&exit, None)),
+                _ => Ok(exit::unknown("its shim was killed with its container")),
+            },
+            None => Ok(exit::unknown("it is gone")),
+        }
+    }
+
+    /// Forgets the run directory of an instance whose container is gone.
+    pub(super) async fn drop_box(&self, server: ServerId, instance: InstanceId) {
+        let Some(parts) = self.config.shim.clone() else { return };
+        let path = RunDir::path_of(&self.config.servers_dir, Place::Container, server, instance);
+        self.holds.let_go(instance);
+        let dropped = blocking(move || {
+            if !path.exists() {
+                return Ok(());
+            }
+            let failed = |error| retry(format!("could not clear {} away", path.display()), error);
+            parts.books.open(server).and_then(|book| book.take_back()).map_err(failed)?;
+            std::fs::remove_dir_all(&path).map_err(failed)
+        });
+        if let Err(error) = dropped.await {
+            tracing::warn!(server.id = %server, %instance, %error, "a run directory is left behind");
+        }
+    }
+}
+
+async fn look(run: &RunDir) -> Result<Look, DriverError> {
+    let run = run.clone();
+    blocking(move || run.look().map_err(|error| retry(format!("could not look at {}", run.path.display()), error))).await
+}
+
+/// `UID` or `UID:GID`; no word stands for root.
+fn numbers(user: &str) -> Option<(u32, u32)> {
+    if user.is_empty() {
+        return Some((0, 0));
+    }
+    match user.split_once(':') {
+        Some((uid, gid)) => Some((uid.parse().ok()?, gid.parse().ok()?)),
+        None => user.parse().ok().map(|uid| (uid, 0)),
+    }
+}
+
+/// `None` where this worker may not give the directories to the image's user.
+fn make(
+    servers_dir: &Path,
+    parts: &ShimParts,
+    spec: &ServerSpec,
+    instance: InstanceId,
+    user: (u32, u32),
+    argv: Vec<String>,
+    log_dir: &Path,
+) -> Result<Option<RunDir>, DriverError> {
+    let path = RunDir::path_of(servers_dir, Place::Container, spec.id, instance);
+    let failed = |error| retry(format!("could not make {}", path.display()), error);
+    // Left by a call that was cut off before there was a container.
+    if path.exists() {
+        std::fs::remove_dir_all(&path).map_err(failed)?;
+    }
+    let book = parts.books.open(spec.id).map_err(failed)?;
+    let mut about = About::new(spec, instance, clock::new_token("shim"));
+    about.user = Some(user.0);
+    let run = RunDir::create(servers_dir, Place::Container, about).map_err(failed)?;
+    let retention = Retention::default();
+    let log = LogPlace { dir: LOG.into(), segment_bytes: retention.segment_bytes, total_bytes: retention.bytes };
+    let argv = argv.into_iter().map(Into::into).collect();
+    let mut shim = Spec::new(instance.to_string(), run.about.nonce.clone(), argv, log);
+    // The image and the engine have made one.
+    shim.inherit_env = true;
+    if spec.run.docker.tty {
+        shim.stdio = Stdio::Pty { rows: 50, columns: 200 };
+    }
+    shim.ladder = ladder::rungs(&spec.run.stop).into_iter().map(|(rung, _)| rung).collect();
+    shim.peers = vec![rustix::process::geteuid().as_raw()];
+    prepare(&path, &shim).map_err(failed)?;
+    if let Err(error) = give(&path, log_dir, user) {
+        tracing::info!(server.id = %spec.id, %error, "the shim stays out of its container: its directories can not be given to the image's user");
+        std::fs::remove_dir_all(&path).map_err(failed)?;
+        return Ok(None);
+    }
+    book.begin_elsewhere(instance).map_err(failed)?;
+    Ok(Some(run))
+}
+
+fn give(run: &Path, log_dir: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    for dir in [run, log_dir] {
+        for entry in std::fs::read_dir(dir)? {
+            lchown(entry?.path(), Some(uid), Some(gid))?;
+        }
+        lchown(dir, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}

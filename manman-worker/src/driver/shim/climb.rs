@@ -1,0 +1,40 @@
+//! Has the shim climb the stop ladder, and hears of each rung.
+
+use manman_common::spec::{StopMode, StopRung, StopStep};
+use manman_shim::proto::Request;
+
+use super::gone;
+use super::held::Held;
+use super::ladder::{rungs as rungs_of, text};
+use crate::driver::{DriverError, RungSink};
+
+/// Returns once nothing of the instance lives. Asked again, the ladder goes on where it is.
+pub(crate) async fn by_shim(held: &Held, ladder: &[StopRung], mode: StopMode, told: &RungSink) -> Result<(), DriverError> {
+    let kill = StopRung { step: StopStep::Signal("KILL".to_owned()), wait_seconds: 0 };
+    let rungs = match mode {
+        StopMode::Graceful => rungs_of(ladder),
+        StopMode::Kill => Vec::new(),
+    };
+    let mut climbed = held.climbed();
+    if rungs.is_empty() {
+        told(&kill);
+        held.ask("kill the game", |client| client.tell(&Request::Kill)).await?;
+    } else {
+        let text = text(&rungs);
+        held.ask("begin the stop", move |client| client.tell(&Request::Stop { ladder: &text })).await?;
+    }
+    let ended = held.ended();
+    tokio::pin!(ended);
+    loop {
+        // Cancel-safe: a broadcast and a level. The end comes last, after every rung's news.
+        tokio::select! {
+            biased;
+            index = climbed.recv() => match index {
+                Ok(index) => told(rungs.get(index).map_or(&kill, |(_, rung)| rung)),
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return Err(gone("nobody listens to the shim any more")),
+            },
+            () = &mut ended => return Ok(()),
+        }
+    }
+}
