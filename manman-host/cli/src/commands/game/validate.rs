@@ -115,7 +115,7 @@ mod tests {
             "game: docker:c\nname: C\nports:\n  a: {protocol: udp, default: 1}\n  b: {protocol: udp, default: 1}\nurl: \"{{X}}\"\n",
         );
         let gone = folder.path().join("gone.yaml");
-        assert!(problems(&[good.clone()]).0.is_empty());
+        assert!(problems(std::slice::from_ref(&good)).0.is_empty());
         let (found, files) = problems(&[good, same, bad.clone(), gone]);
         assert_eq!(files, 3);
         let said: Vec<String> = found.iter().map(Problem::text).collect();
