@@ -59,7 +59,10 @@ pub struct FrontDoorConfig {
 
 impl std::fmt::Debug for FrontDoorConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FrontDoorConfig").field("main_domain", &self.main_domain).field("orchestrator", &self.orchestrator).finish_non_exhaustive()
+        f.debug_struct("FrontDoorConfig")
+            .field("main_domain", &self.main_domain)
+            .field("orchestrator", &self.orchestrator)
+            .finish_non_exhaustive()
     }
 }
 

@@ -136,12 +136,8 @@ pub async fn open(config: &Config) -> Result<Opened, DatabaseError> {
 
 /// The private cluster, which belongs to the orchestrator, and who makes databases in it.
 pub async fn start_embedded(data: &Path, pg_bin: Option<&Path>) -> Result<(EmbeddedPostgres, Provisioner), DatabaseError> {
-    let options = PostgresOptions {
-        data_dir: data.to_owned(),
-        pg_bin: pg_bin.map(Path::to_owned),
-        durability: Durability::Durable,
-        tcp: true,
-    };
+    let options =
+        PostgresOptions { data_dir: data.to_owned(), pg_bin: pg_bin.map(Path::to_owned), durability: Durability::Durable, tcp: true };
     let embedded = Box::pin(EmbeddedPostgres::start(options)).await?;
     match embedded_provisioner(data, &embedded).await {
         Ok(provisioner) => Ok((embedded, provisioner)),

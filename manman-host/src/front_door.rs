@@ -16,9 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use manman_common::client::{Client, HELLO_LEASE, Hello};
 use manman_common::{Kind, Problem};
-use manman_front_door::orchestrator::{
-    MainDomain, Orchestrator, OrchestratorConfig, Store, StoreError, admin_routes, open_routes,
-};
+use manman_front_door::orchestrator::{MainDomain, Orchestrator, OrchestratorConfig, Store, StoreError, admin_routes, open_routes};
 use manman_front_door::proxy::{CertificateError, Certificates, FrontDoor, Outcome, ProxyConfig};
 use sqlx::PgPool;
 
@@ -133,7 +131,10 @@ async fn require_admin(caller: Caller, request: Request, next: Next) -> Result<R
 pub(crate) async fn say_hello(app: AppRef) {
     let App { config, bound, .. } = &*app;
     let (Some(url), Some(bound)) = (&config.front_door.orchestrator, bound.get()) else { return };
-    let client = url.parse().map_err(|error| format!("{error}")).and_then(|endpoint| Client::new(endpoint, None).map_err(|error| crate::chain(&error)));
+    let client = url
+        .parse()
+        .map_err(|error| format!("{error}"))
+        .and_then(|endpoint| Client::new(endpoint, None).map_err(|error| crate::chain(&error)));
     let client = match client {
         Ok(client) => client,
         Err(error) => {
@@ -145,13 +146,20 @@ pub(crate) async fn say_hello(app: AppRef) {
     client
         .keep_hello(&hello, |news| match news {
             Ok(welcome) => tracing::info!(url = welcome.url, "the orchestrator shows this host"),
-            Err(error) => tracing::warn!(orchestrator = url, error = crate::chain(error), "the orchestrator does not hear our hello; it is said again"),
+            Err(error) => tracing::warn!(
+                orchestrator = url,
+                error = crate::chain(error),
+                "the orchestrator does not hear our hello; it is said again"
+            ),
         })
         .await;
 }
 
 /// With a directory of certificates, each host is answered with its own.
-pub(crate) fn with_certificates(config: &Config, identity: Option<Identity>) -> Result<(Option<Identity>, Option<Arc<Certificates>>), CertificateError> {
+pub(crate) fn with_certificates(
+    config: &Config,
+    identity: Option<Identity>,
+) -> Result<(Option<Identity>, Option<Arc<Certificates>>), CertificateError> {
     let (Some(identity), Some(directory)) = (&identity, &config.front_door.tls_dir) else { return Ok((identity, None)) };
     let own = config.data.as_deref().map(tls::own_files);
     let default = match (&config.tls, &own) {

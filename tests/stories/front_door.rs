@@ -107,13 +107,15 @@ fn an_orchestrator_runs_alone_and_forgets_nothing() -> Result<()> {
         ensure!(status == 200 && first["port"].is_u64(), "{status} {first}");
         let (good, said) = psql(&first, "w_links", "create table t (n int); insert into t values (7); select n from t").await?;
         ensure!(good && said.contains('7'), "{said}");
-        let (status, other) = orchestrator.post("/__internal/database", &json!({ "name": "other", "secret": "another secret there" })).await?;
+        let (status, other) =
+            orchestrator.post("/__internal/database", &json!({ "name": "other", "secret": "another secret there" })).await?;
         ensure!(status == 200, "{status} {other}");
         for database in ["w_links", "postgres", "orchestrator", "manman", "template1"] {
             let (good, said) = psql(&other, database, "select 1").await?;
             ensure!(!good && said.contains("permission denied"), "{database}: {said}");
         }
-        let (status, problem) = orchestrator.post("/__internal/database", &json!({ "name": "links", "secret": "the wrong secret" })).await?;
+        let (status, problem) =
+            orchestrator.post("/__internal/database", &json!({ "name": "links", "secret": "the wrong secret" })).await?;
         ensure!(status == 403, "{status} {problem}");
         let incidents = format!("{}/__internal/incidents", orchestrator.internal);
         ensure!(get(&incidents, None).await?.0 == 401, "incidents want a token");
@@ -167,15 +169,21 @@ fn everything_on_one_machine_is_at_the_front_door() -> Result<()> {
         ensure!(health.0 == 204, "{health:?}");
         // The API is where it was, and a service beside it.
         ensure!(get(&format!("{public}/status"), Some(&token)).await?.0 == 200, "the API answers at the front door");
-        let hello = json!({ "name": "links", "host": service().await? });
+        let hello = json!({ "name": "links", "host": service().await?, "additionalBinds": { "http://link.waifu": "/" } });
         let (status, reply) = post(&internal, "/__internal/hello", &hello).await?;
         ensure!(status == 201, "{status} {reply}");
         let (status, body) = get(&format!("{public}/links/x"), Some(&token)).await?;
         ensure!((status, body.as_str()) == (200, "/x"), "{status} {body}");
-        for (base, path) in [(&public, "/__internal/health"), (&public, "/__internal/hello"), (&public, "/links/__internal/a"), (&public, "/discover")] {
+        for (base, path) in
+            [(&public, "/__internal/health"), (&public, "/__internal/hello"), (&public, "/links/__internal/a"), (&public, "/discover")]
+        {
             let (status, body) = get(&format!("{base}{path}"), Some(&token)).await?;
             ensure!(status == 404, "{path}: {status} {body}");
         }
+        // A host that is a waifu's shows nothing of the console's or the API's.
+        let bound = Client::builder().build()?.get(format!("{public}/status")).header("host", "link.waifu").send().await?;
+        let (status, body) = (bound.status().as_u16(), bound.text().await?);
+        ensure!((status, body.as_str()) == (200, "/status"), "{status} {body}");
         for name in ["server", "worker", "docs", "status"] {
             let (status, _) = post(&internal, "/__internal/hello", &json!({ "name": name, "host": "127.0.0.1:1" })).await?;
             ensure!(status == 400, "the front door's own `{name}` is taken: {status}");

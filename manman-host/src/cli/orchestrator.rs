@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::Router;
 use axum_server::Handle;
 use clap::Args;
 use manman_common::{Kind, Problem};
@@ -99,8 +99,10 @@ pub(super) async fn run(args: OrchestratorArgs, mut config: Config) -> Result<()
         Some(data) => Box::new(FileStore::new(data.join("orchestrator/state.json"))),
         None => Box::new(NoStore),
     };
-    let settings =
-        OrchestratorConfig { main_domain: MainDomain::new(config.front_door.main_domain.as_deref().unwrap_or("*")), ..OrchestratorConfig::default() };
+    let settings = OrchestratorConfig {
+        main_domain: MainDomain::new(config.front_door.main_domain.as_deref().unwrap_or("*")),
+        ..OrchestratorConfig::default()
+    };
     let orchestrator = Orchestrator::start(settings, store).await.map_err(HostError::Orchestrator)?;
     let public_url = format!("http://{}", reachable_url(public.address()));
     orchestrator.set_public_url(&public_url);
@@ -109,7 +111,8 @@ pub(super) async fn run(args: OrchestratorArgs, mut config: Config) -> Result<()
     if let Some(secure) = &secure {
         orchestrator.own_listeners().add(secure.address());
     }
-    let Databases { embedded, provisioner } = if no_database { Databases { embedded: None, provisioner: None } } else { databases(&config).await? };
+    let Databases { embedded, provisioner } =
+        if no_database { Databases { embedded: None, provisioner: None } } else { databases(&config).await? };
     if let Some(provisioner) = &provisioner {
         orchestrator.set_databases(Arc::<crate::provision::Provisioner>::clone(provisioner));
     }
@@ -200,11 +203,13 @@ async fn databases(config: &Config) -> Result<Databases, HostError> {
 /// Of the file `orchestrator/admin-token`, made at the first start.
 fn admin_token(data: Option<&Path>) -> Result<String, HostError> {
     let Some(data) = data else { return Ok(new_secret("admin")) };
-    crate::provision::secret_text(&data.join("orchestrator/admin-token"), || new_secret("admin")).map_err(|error| HostError::Database(error.into()))
+    crate::provision::secret_text(&data.join("orchestrator/admin-token"), || new_secret("admin"))
+        .map_err(|error| HostError::Database(error.into()))
 }
 
 fn router(orchestrator: Arc<Orchestrator>, token: &str) -> Router {
-    let admin = admin_routes::<()>(Arc::clone(&orchestrator)).route_layer(middleware::from_fn_with_state(secret_hash(token), require_token));
+    let admin =
+        admin_routes::<()>(Arc::clone(&orchestrator)).route_layer(middleware::from_fn_with_state(secret_hash(token), require_token));
     open_routes::<()>(orchestrator)
         .merge(admin)
         .route("/__internal/health", axum::routing::get(async || StatusCode::NO_CONTENT))
@@ -219,6 +224,7 @@ async fn require_token(State(wanted): State<[u8; 32]>, request: Request, next: N
     if shown.is_some_and(|token| secret_hash(token) == wanted) {
         return next.run(request).await;
     }
-    let problem = Problem::new(Kind::Unauthenticated, "this wants the admin token").hint("it is in `orchestrator/admin-token` in the data directory");
+    let problem =
+        Problem::new(Kind::Unauthenticated, "this wants the admin token").hint("it is in `orchestrator/admin-token` in the data directory");
     ApiError::from(problem).into_response()
 }

@@ -71,7 +71,8 @@ pub async fn ask_for_database(orchestrator: &str, data: &Path) -> Result<Credent
             Ok(response) => {
                 let status = response.status();
                 let text = response.text().await.unwrap_or_default();
-                let detail = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|body| body["detail"].as_str().map(str::to_owned));
+                let detail =
+                    serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|body| body["detail"].as_str().map(str::to_owned));
                 let detail = detail.unwrap_or_default();
                 (AskError::Refused { url: url.clone(), status: status.as_u16(), detail }, status.is_client_error())
             }

@@ -111,10 +111,8 @@ impl Provisioner {
         let (verb, rights) = if there { ("alter", "") } else { ("create", "nosuperuser nocreatedb nocreaterole") };
         let verifier = scram_verifier(&self.key.password(name.as_str(), row.generation));
         // Base64 and `$` need no escape within a literal.
-        let statement = format!(
-            "{verb} role {} login {rights} connection limit {ROLE_CONNECTIONS} password '{verifier}'",
-            quoted(&row.role)
-        );
+        let statement =
+            format!("{verb} role {} login {rights} connection limit {ROLE_CONNECTIONS} password '{verifier}'", quoted(&row.role));
         run(connection, statement, "make a role").await
     }
 

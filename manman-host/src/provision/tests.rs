@@ -40,7 +40,10 @@ impl Cluster {
     /// As a role that may make roles and databases, and no more.
     async fn provisioner(&self) -> Provisioner {
         let mut connection = PgConnection::connect_with(&self.superuser()).await.expect("the superuser gets in");
-        let made: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = 'orchestrator')").fetch_one(&mut connection).await.expect("a look");
+        let made: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = 'orchestrator')")
+            .fetch_one(&mut connection)
+            .await
+            .expect("a look");
         if !made {
             connection.execute("create role orchestrator login createdb createrole password 'test'").await.expect("a role");
             connection.execute("create database orchestrator owner orchestrator").await.expect("a database");
@@ -106,7 +109,10 @@ async fn w09_a_database_is_given_and_given_again() {
 
     // Nothing that is kept gives a password or a secret away.
     let mut connection = PgConnection::connect_with(&provisioner.options).await.expect("the orchestrator gets in");
-    let kept: String = sqlx::query_scalar("select string_agg(d::text, ' ') from orchestrator.waifu_database d").fetch_one(&mut connection).await.expect("rows");
+    let kept: String = sqlx::query_scalar("select string_agg(d::text, ' ') from orchestrator.waifu_database d")
+        .fetch_one(&mut connection)
+        .await
+        .expect("rows");
     let log = std::fs::read_to_string(cluster.postgres.log_path()).unwrap_or_default();
     for text in [&first.password, "right of 16 bytes"] {
         assert!(!kept.contains(text) && !log.contains(text), "{text} is kept");
@@ -177,7 +183,12 @@ async fn w08_what_was_not_made_here_is_left_alone() {
         let error = provisioner.provide(&name(taken), &secret("right")).await.expect_err("refused");
         assert!(error.to_string().contains("was not made here"), "{error}");
     }
-    let role = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(provisioner.port).username("w_taken").password("x").database("w_taken");
+    let role = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(provisioner.port)
+        .username("w_taken")
+        .password("x")
+        .database("w_taken");
     let options = ProvisionOptions { options: role, address: None, key: &cluster.key(), adopted: None };
     assert!(Provisioner::open(options).await.is_err(), "a role without the right to make databases is refused at the start");
 }

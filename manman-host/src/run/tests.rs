@@ -51,6 +51,46 @@ async fn a_host_comes_up_answers_over_tls_and_keeps_its_word_over_a_restart() {
     running.await.expect("no panic").expect("a clean end");
 }
 
+/// As every manman before the orchestrator left it: all of it is the cluster's superuser's.
+async fn old_data_directory(data: &Path) -> uuid::Uuid {
+    use crate::postgres::{Durability, PostgresOptions};
+    use sqlx::Connection as _;
+    let options = PostgresOptions { data_dir: data.to_owned(), pg_bin: None, durability: Durability::Fast, tcp: false };
+    let postgres = Box::pin(EmbeddedPostgres::start(options)).await.expect("a Postgres");
+    let mut connection = sqlx::PgConnection::connect(&postgres.url()).await.expect("a connection");
+    db::MIGRATIONS.run(&mut connection).await.expect("migrations");
+    let id = db::host::host_ensure(&mut connection, clock::new_uuid(), clock::now()).await.expect("a host id");
+    connection.close().await.expect("closed");
+    postgres.stop().await.expect("it stops");
+    id
+}
+
+#[tokio::test]
+async fn w09_an_older_data_directory_is_taken_over_with_all_that_is_in_it() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let data = tempfile::Builder::new().prefix("mm-").tempdir().expect("a directory");
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    let id = old_data_directory(data.path()).await;
+    for _ in 0..2 {
+        let (shutdown, running, context) = start(data.path()).await;
+        assert_eq!(client(&context).host_status().await.expect("an answer").host_id, id);
+        shutdown.cancel();
+        running.await.expect("no panic").expect("a clean end");
+    }
+    // The host is no superuser any more, and owns what it has to change one day.
+    let (shutdown, running) = {
+        let host = Box::pin(Host::start(config(data.path()))).await.expect("a host");
+        let query = "select current_user::text, (select rolsuper from pg_roles where rolname = current_user),
+                     (select count(*) from pg_tables where schemaname = 'public' and tableowner <> current_user)";
+        let (user, superuser, foreign): (String, bool, i64) = sqlx::query_as(query).fetch_one(&host.app().db).await.expect("an answer");
+        assert_eq!((user.as_str(), superuser, foreign), ("w_manman_host", false, 0));
+        let shutdown = CancellationToken::new();
+        (shutdown.clone(), tokio::spawn(host.run(shutdown)))
+    };
+    shutdown.cancel();
+    running.await.expect("no panic").expect("a clean end");
+}
+
 #[tokio::test]
 async fn what_can_not_be_used_is_named_before_anything_is_begun() {
     let data = tempfile::tempdir().expect("a directory");
