@@ -65,6 +65,11 @@ fn it_runs_alone_and_outlives_a_kill() -> Result<()> {
         let listed = home.manman(&["--host", &url, "service", "list"]).await?.success()?;
         ensure!(listed.contains("nas") && listed.contains("192.168.1.20:445"), "{listed}");
 
+        let found = home.manman(&["--host", &url, "service", "find", "nas"]).await?.success()?;
+        ensure!(found == "http://192.168.1.20:445\n", "{found}");
+        let nowhere = home.manman(&["--host", &url, "service", "find", "nobody"]).await?;
+        ensure!(nowhere.code == Some(1) && nowhere.stderr.contains("does not have it"), "{nowhere:?}");
+
         // It is killed, not ended.
         eventually("it is saved", async || {
             let text = std::fs::read_to_string(home.data().join("registry.json")).unwrap_or_default();
@@ -72,6 +77,11 @@ fn it_runs_alone_and_outlives_a_kill() -> Result<()> {
         })
         .await?;
         program.kill().await?;
+        let found = home.manman(&["--host", &url, "service", "find", "nas"]).await?;
+        ensure!(
+            found.stderr.contains("does not answer") && found.success()? == "http://192.168.1.20:445\n",
+            "the last answer is forgotten"
+        );
         let (mut program, url) = registry(&home).await?;
         let (_, known) = get(&url, "/discover").await?;
         ensure!(known == json!({"links": links, "nas": {"ip": "192.168.1.20", "port": 445}}), "{known}");

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
-use manman_common::client::{Client, Endpoint, Services};
-use manman_common::wire::registry::{Service as Entry, ServiceHealth};
+use manman_common::client::{Client, Endpoint, Resolver, Services, Source};
+use manman_common::wire::registry::{Service as Entry, ServiceHealth, ServiceName};
 use serde::Serialize;
 
 use crate::clock;
@@ -24,7 +24,24 @@ pub(crate) enum Service {
     /// Follow services as they come, move and go
     #[command(after_help = "Example:\n  manman service watch")]
     Watch,
+    /// Say where a service is, by the registry or by what the registry said last
+    #[command(after_help = "Example:\n  curl $(manman service find links)/health")]
+    Find {
+        /// The name under which it registered itself
+        name: ServiceName,
+    },
 }
+
+/// Where a service is, as `--json` writes it.
+#[derive(Serialize)]
+struct Place {
+    name: ServiceName,
+    url: String,
+    source: &'static str,
+}
+
+/// What the registry has answered, for when it does not; in the data directory.
+const CACHE: &str = "services.json";
 
 #[derive(Serialize)]
 struct Row {
@@ -48,15 +65,41 @@ const WAIT: Duration = Duration::from_secs(60);
 impl Service {
     pub(crate) async fn run(self, app: &App) -> Result<(), Failure> {
         let client = registry(app)?;
-        let services = client.service_list().await.map_err(|error| unheard("could not list the services", error))?;
         match self {
             Self::List => {
+                let services = all(&client).await?;
                 let rows: Vec<Row> = services.items.into_iter().map(|(name, entry)| Row { name, entry }).collect();
                 app.output.list(&rows, "no services yet; one registers itself with PUT /self-register", table)
             }
-            Self::Watch => watch(app.output, &client, services).await,
+            Self::Watch => {
+                let services = all(&client).await?;
+                watch(app.output, &client, services).await
+            }
+            Self::Find { name } => find(app, &client, name).await,
         }
     }
+}
+
+async fn all(client: &Client) -> Result<Services, Failure> {
+    client.service_list().await.map_err(|error| unheard("could not list the services", error))
+}
+
+async fn find(app: &App, client: &Client, name: ServiceName) -> Result<(), Failure> {
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::new(format!("could not find `{name}`")).because(error);
+    let resolver = Resolver::new().registry(client.endpoint().clone()).map_err(|error| failed(&error))?.cache(app.data_dir()?.join(CACHE));
+    let found = resolver.resolve(&name, None).await.map_err(|error| failed(&error))?;
+    let source = match found.source {
+        Source::Explicit | Source::Environment => "environment",
+        Source::Registry => "registry",
+        Source::Cache => {
+            output::warn("the registry does not answer; this is where the service was when it last did");
+            "cache"
+        }
+        Source::Network => "network",
+    };
+    let url = found.endpoint.to_string();
+    let line = url.clone();
+    app.output.done(&Place { name, url, source }, &line)
 }
 
 /// The registry answers on the inner listener alone.
