@@ -4,18 +4,20 @@ use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use manman_common::{InstanceId, ServerId, ServerSpec};
 use manman_shim::launch::{Look, prepare, spawn};
 use manman_shim::spec::{Bind, DataLock, LogPlace, Spec, Stdio, User};
 use manman_worker_core::InstanceRef;
+use tokio::time::Instant;
 
 use super::ProcessDriver;
 use super::user::Owner;
 use crate::clock;
+use crate::driver::shim::held::{is_live, pen};
 use crate::driver::shim::rundir::{About, Place, RunDir, reference};
-use crate::driver::shim::{blocking, exit, ladder, retry};
+use crate::driver::shim::{blocking, ladder, retry};
 use crate::driver::{DriverError, DriverErrorKind};
 use crate::failpoint::reach;
 use crate::logs::Retention;
@@ -73,6 +75,7 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
         None if path.exists() => std::fs::remove_dir_all(path).map_err(failed)?,
         None => {}
     }
+    refuse_beside_another(driver, spec.id, path)?;
     let data = driver.data_dir(spec.id);
     match driver.steam.for_start(&spec.run, spec.id, &data, spec.generation) {
         Ok(Some(_)) => {}
@@ -87,10 +90,10 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
         Err(error) => return Err(retry("could not look at the install", std::io::Error::other(error))),
     }
     manman_config_files::write(&data, &spec.run.files, owner).map_err(|error| DriverError {
-        kind: DriverErrorKind::Retry,
-        what: error.to_string(),
+        kind: if error.is_of_the_machine() { DriverErrorKind::Retry } else { DriverErrorKind::Final },
+        what: "its configuration files can not be written".to_owned(),
         hint: Some(error.hint()),
-        source: None,
+        source: Some(error.into()),
     })?;
     reach("start.files_written");
 
@@ -105,7 +108,7 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
     reach("start.spec_written");
     let book = driver.books.open(spec.id).map_err(failed)?;
     book.begin_elsewhere(instance).map_err(failed)?;
-    book.hand_over(crate::driver::shim::held::pen(&run)).map_err(failed)?;
+    book.hand_over(pen(&run)).map_err(failed)?;
     reach("start.log_handed_over");
     let child = match spawn(&driver.shim, path) {
         Ok(child) => child,
@@ -121,6 +124,19 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
     begun(driver, &run)
 }
 
+/// The lock on the data would refuse it, too, but only after the log had been taken from the shim
+/// that writes it.
+fn refuse_beside_another(driver: &ProcessDriver, server: ServerId, path: &Path) -> Result<(), DriverError> {
+    let failed = |error| retry(format!("could not look for other instances beside {}", path.display()), error);
+    for other in RunDir::scan_server(&driver.server_dir(server), Place::Process).map_err(failed)? {
+        if other != path && is_live(&other).map_err(failed)? {
+            let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(refused(format!("its data is locked: its instance {other} still runs")));
+        }
+    }
+    Ok(())
+}
+
 /// Waits until the game runs or is known not to.
 fn begun(driver: &ProcessDriver, run: &RunDir) -> Result<InstanceRef, DriverError> {
     let deadline = Instant::now() + BEGUN_WITHIN;
@@ -134,7 +150,7 @@ fn begun(driver: &ProcessDriver, run: &RunDir) -> Result<InstanceRef, DriverErro
             // It ran, however short: its end is for the next look to tell.
             Look::Ended(exit) if exit.reason.is_none() => return Ok(reference(&look)),
             Look::Ended(exit) => {
-                let error = refused(exit.reason.clone().unwrap_or_default(), &exit::record(exit, None));
+                let error = refused(exit.reason.clone().unwrap_or_default());
                 clear(driver, run);
                 return Err(error);
             }
@@ -165,9 +181,9 @@ fn clear(driver: &ProcessDriver, run: &RunDir) {
     }
 }
 
-fn refused(reason: String, _record: &manman_common::status::ExitRecord) -> DriverError {
+fn refused(reason: String) -> DriverError {
     let (kind, hint) = if reason.contains("is locked") {
-        (DriverErrorKind::Retry, Some("the next try waits for it; `manman-worker doctor` names what still runs"))
+        (DriverErrorKind::Retry, Some("it is tried again; what still runs there has to end first"))
     } else if reason.starts_with("exec ") && reason.contains("loader") {
         (DriverErrorKind::Final, Some("on Debian and Ubuntu `apt-get install lib32gcc-s1` brings what 32-bit games need"))
     } else if reason.starts_with("exec ") {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use manman_common::InstanceId;
 use manman_common::status::Usage;
 use manman_worker_core::{Instance, InstanceRef};
+use tokio::time::Instant;
 
 use super::cgroup;
 use crate::driver::DriverError;

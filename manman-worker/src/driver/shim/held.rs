@@ -14,6 +14,7 @@ use manman_shim::client::{Client, News};
 use manman_shim::launch::{Look, is_locked, look};
 use manman_shim::proto::Request;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::rundir::RunDir;
@@ -73,11 +74,11 @@ impl Held {
     pub(crate) async fn type_line(&self, line: &str) -> Result<(), DriverError> {
         let bytes = [line.as_bytes(), b"\n"].concat();
         self.ask("type a line", move |client| {
-            let (mut typed, deadline) = (0, std::time::Instant::now() + LINE_WITHIN);
+            let (mut typed, deadline) = (0, Instant::now() + LINE_WITHIN);
             while typed < bytes.len() {
                 typed += client.type_in(&bytes[typed..])?;
                 if typed < bytes.len() {
-                    if std::time::Instant::now() >= deadline {
+                    if Instant::now() >= deadline {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the game reads no input, and what waits for it is full"));
                     }
                     std::thread::sleep(Duration::from_millis(20));

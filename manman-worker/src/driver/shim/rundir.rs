@@ -93,18 +93,20 @@ impl RunDir {
         Ok(Some(Self { path: path.to_owned(), about }))
     }
 
-    /// Every one below the servers' directory, ours by their form.
+    /// Every one below the servers' directory.
     pub(crate) fn scan(servers_dir: &Path, place: Place) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for server in entries(servers_dir)? {
-            for run in entries(&server.join(place.folder()))? {
-                if run.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<InstanceId>().is_ok()) {
-                    found.push(run);
-                }
-            }
+            found.append(&mut Self::scan_server(&server, place)?);
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Every one of a server, ours by their form.
+    pub(crate) fn scan_server(server_dir: &Path, place: Place) -> io::Result<Vec<PathBuf>> {
+        let is_ours = |run: &PathBuf| run.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<InstanceId>().is_ok());
+        Ok(entries(&server_dir.join(place.folder()))?.into_iter().filter(is_ours).collect())
     }
 
     pub(crate) fn look(&self) -> io::Result<Look> {
