@@ -86,6 +86,13 @@ fn page(app: &App) -> String {
         ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(stats.requests.by_class.iter().map(|class| class.get())).collect();
     page.labelled("manman_http_requests_total", "counter", "Requests by class of their answer.", "status", &classes);
     page.latency(app);
+    if let Some(door) = app.front_door.get() {
+        let counts = door.orchestrator().counts();
+        page.labelled("manman_waifus", "gauge", "Waifus by their health.", "health", &counts.waifus);
+        page.labelled("manman_waifu_requests_total", "counter", "Requests forwarded to a waifu.", "waifu", &counts.requests);
+        page.plain("manman_waifu_refused_total", "counter", "Of these, those that the waifu did not answer.", counts.refused);
+        page.plain("manman_incidents_total", "counter", "Wrong secrets that somebody has shown.", counts.incidents);
+    }
     page.plain("manman_database_connections", "gauge", "Connections to the database.", app.db.size().into());
     page.plain("manman_database_connections_idle", "gauge", "Of these, those that are idle.", app.db.num_idle() as u64);
     page.0

@@ -20,8 +20,9 @@ mod target;
 mod tests;
 mod traefik;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,7 @@ pub struct Orchestrator {
     client: UpstreamClient,
     own: OwnListeners,
     base: Instant,
+    incidents_total: AtomicU64,
 }
 
 struct State {
@@ -117,6 +119,18 @@ pub struct WaifuView {
     pub requests: u64,
 }
 
+/// What is counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By health.
+    pub waifus: BTreeMap<&'static str, u64>,
+    /// By name, of those that live.
+    pub requests: BTreeMap<String, u64>,
+    /// Answered by us because the waifu did not.
+    pub refused: u64,
+    pub incidents: u64,
+}
+
 impl Orchestrator {
     /// Reads what was known before; those waifus are on probation until a check has seen them.
     pub async fn start(config: OrchestratorConfig, store: Box<dyn Store>) -> Result<Arc<Self>, StoreError> {
@@ -135,6 +149,7 @@ impl Orchestrator {
             client,
             own,
             base: clock::instant(),
+            incidents_total: AtomicU64::new(0),
             store,
         };
         orchestrator.restore().await?;
@@ -211,6 +226,19 @@ impl Orchestrator {
         }
     }
 
+    /// Counts for a page of metrics, without waiting for anybody.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let (table, now) = (self.table(), self.tick());
+        let mut counts = Counts { incidents: self.incidents_total.load(Ordering::Relaxed), ..Counts::default() };
+        for route in table.routes().filter(|route| route.lives(now)) {
+            *counts.waifus.entry(route.health().as_str()).or_default() += 1;
+            counts.requests.insert(route.name.to_string(), route.requests.load(Ordering::Relaxed));
+            counts.refused += route.refused.load(Ordering::Relaxed);
+        }
+        counts
+    }
+
     /// All waifus that live.
     pub async fn waifus(&self) -> Vec<WaifuView> {
         let state = self.state.lock().await;
@@ -221,7 +249,7 @@ impl Orchestrator {
             health: lease.value.route.health().as_str(),
             binds: lease.value.binds.iter().map(|bind| bind.origin.clone()).collect(),
             expires_in: lease.remaining(now).map(|left| left.as_secs()),
-            requests: lease.value.route.requests.load(std::sync::atomic::Ordering::Relaxed),
+            requests: lease.value.route.requests.load(Ordering::Relaxed),
         };
         state.waifus.iter(now).map(view).collect()
     }
@@ -265,6 +293,7 @@ impl Orchestrator {
 
     async fn incident(&self, peer: IpAddr, name: &WaifuName, what: &str) {
         tracing::warn!(waifu.name = %name, peer = %peer, incident = what, "incident: somebody is not who it says it is");
+        self.incidents_total.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock().await;
         state.incidents.add(clock::now(), name.as_str(), peer, what);
         self.save(&mut state).await;

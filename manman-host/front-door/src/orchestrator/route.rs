@@ -138,6 +138,10 @@ impl Table {
         binds.iter().find(|(bind, route)| fits(bind, port) && bind.rest(path).is_some() && route.lives(now))
     }
 
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.names.values()
+    }
+
     pub(crate) fn binds(&self) -> impl Iterator<Item = &(Bind, Arc<Route>)> {
         self.binds.values().flatten()
     }

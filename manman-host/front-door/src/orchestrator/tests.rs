@@ -152,6 +152,7 @@ async fn w10_a_wrong_secret_is_an_incident_and_six_have_to_wait() {
     let seen: Value =
         http.get(format!("http://{inside}/__internal/incidents")).send().await.expect("an answer").json().await.expect("JSON");
     assert_eq!((&seen["total"], &seen["items"][0]["name"], &seen["items"][0]["count"]), (&json!(5), &json!("links"), &json!(5)));
+    assert_eq!(door.orchestrator.counts().incidents, 5);
     assert!(!seen.to_string().contains("secret\":") && !seen.to_string().contains("the wrong"), "{seen}");
     for (name, secret) in [("links", "short"), ("a/b", "a secret of 16+ bytes")] {
         assert_eq!(ask(name, secret).await.0, 400);
