@@ -149,6 +149,25 @@ async fn l06_ten_thousand_are_gone_a_millisecond_after_their_end() {
     assert_eq!(rig.registry.len(), 0);
 }
 
+/// A registry that was stopped, or whose machine slept, has heard nobody: that is not their end.
+#[tokio::test]
+async fn l06_a_registry_that_stood_still_gives_one_more_term() {
+    let (clock, hand) = Clock::by_hand();
+    let rig = Rig::start(config(), Keep::Nowhere, clock).await;
+    for name in ["a", "b", "c", "d"] {
+        rig.put("/self-register", &format!(r#"{{"name":"{name}","expire":10,"port":1}}"#)).await;
+    }
+    hand.turn(Duration::from_secs(60));
+    assert_eq!(rig.get("/discover/a?verbose=1").await.json()["expires_in"], 10);
+    // It ran all the time since, and nobody came.
+    for _ in 0..3 {
+        hand.turn(Duration::from_millis(3_300));
+        assert_eq!(rig.get("/discover/a").await.status, 200);
+    }
+    hand.turn(Duration::from_millis(100));
+    assert_eq!(rig.get("/discover").await.body, "{}");
+}
+
 #[tokio::test]
 async fn l06_of_two_racers_one_wins() {
     let rig = rig().await;
