@@ -58,8 +58,14 @@ impl Home {
 
     /// `manman up` again, on what is there.
     pub async fn start(&mut self, arguments: &[&str]) -> Result<()> {
+        self.start_with(arguments, &[]).await
+    }
+
+    /// The same with further words in its environment.
+    pub async fn start_with(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(binary("manman")?);
         command.args(["up", "--yes", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--data"]).arg(self.data()).args(arguments);
+        command.envs(environment.iter().copied());
         let mut up = Program::spawn("manman up", &mut command)?;
         up.line("ready", UP).await?;
         self.up = Some(up);

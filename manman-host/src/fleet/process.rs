@@ -23,11 +23,16 @@ fn same_boot(process: &ProcessIdentity) -> bool {
 }
 
 /// Field 22 of `/proc/PID/stat`. The second field is the program's name, in brackets and with
-/// whatever characters it likes, so counting begins after the last bracket.
+/// whatever characters it likes, so counting begins after the last bracket. A zombie has ended, and
+/// only waits for a parent that does not ask.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Whether a process of this machine has ended; `false` wherever that can not be known.

@@ -31,8 +31,8 @@ pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
         tracing::warn!(%instance, %error, "the log of a game without a shim can not be gone on with");
     }
     held.tell_lines();
-    let stdio = held.take_stdio();
-    let streams = outputs(stdio);
+    // Its input is held, too: closed, it would end most games.
+    let (streams, _input) = outputs(held.take_stdio());
     let ends = async {
         match super::readable(game) {
             // A pidfd is readable once its process has ended.
@@ -48,11 +48,11 @@ pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
     }
 }
 
-/// The ends from which the game's output comes: a terminal's master, or two pipes after its stdin.
-fn outputs(stdio: Vec<OwnedFd>) -> Vec<(OwnedFd, LogStream)> {
+/// The ends from which the game's output comes, a terminal's master or two pipes, and the others.
+fn outputs(stdio: Vec<OwnedFd>) -> (Vec<(OwnedFd, LogStream)>, Vec<OwnedFd>) {
     let reads = |end: &OwnedFd| fcntl_getfl(end).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY);
-    let streams = [LogStream::Stdout, LogStream::Stderr];
-    stdio.into_iter().filter(reads).zip(streams).collect()
+    let (outputs, others) = stdio.into_iter().partition::<Vec<_>, _>(reads);
+    (outputs.into_iter().zip([LogStream::Stdout, LogStream::Stderr]).collect(), others)
 }
 
 async fn copy(held: &Held, book: &LogBook, end: OwnedFd, stream: LogStream) {
