@@ -91,7 +91,7 @@ fn a_real_game_is_installed_queried_and_stopped() -> Result<()> {
 fn a_worker_killed_in_the_middle_goes_on_with_one_steamcmd() -> Result<()> {
     story(async {
         let mut home = Home::empty()?;
-        tell(&home, "seconds=40")?;
+        tell(&home, "seconds=20")?;
         start(&mut home).await?;
         home.manman(&["server", "create", "steamcmd:896660", "--name", "v", "--set", "PASSWORD=secret1"]).await?.success()?;
         eventually("it downloads", async || {
@@ -138,7 +138,7 @@ fn a_failure_has_a_name_and_a_way_on() -> Result<()> {
         .await?;
         ensure!(told.contains("manman-worker steam login"), "there is no way on in {told}");
         tell(&home, "")?;
-        home.manman(&["server", "start", "v", "--wait=60s"]).await?.success()?;
+        home.manman(&["server", "start", "v"]).await?.success()?;
         phase(&home, "v", "Ready").await?;
         Ok(())
     })
