@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use manman_e2e::{Context, Home, Result, anyhow, bail, ensure, eventually, story};
+use manman_e2e::{Context, Home, Result, anyhow, bail, ensure, eventually, free_port, story};
 use serde_json::Value;
 
 /// What is known of one game, as `games_argv.txt` has it.
@@ -44,27 +44,22 @@ fn ten_games_start_as_they_document() -> Result<()> {
     })
 }
 
+/// Somebody else on the machine may take a port between the host's look and the game's start.
+const TRIES: usize = 3;
+
 async fn starts_as_documented(home: &Home, game: &Golden) -> Result<()> {
-    // By the word that people type for it. The real games want gigabytes, their stand-in does not.
-    let mut create = vec!["server", "create", game.short.as_str(), "--name", game.short.as_str(), "--memory", "256MiB"];
-    for set in &game.set {
-        create.extend(["--set", set]);
-    }
-    let server = home.json(&create).await?;
-    let id = server["id"].as_str().context("an id")?.to_owned();
-    let folder = home.data().join("worker/servers").join(&id);
-    let started = eventually("the game is started", async || {
-        let found = find(&folder, "stand-in-start.json").and_then(|path| std::fs::read_to_string(path).ok());
-        match found.and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
-            Some(started) => Ok(started),
-            None => Err(home.json(&["server", "show", &id]).await.map_or_else(|error| format!("{error:#}"), |server| server.to_string())),
+    let mut tried = 0;
+    let (server, started) = loop {
+        tried += 1;
+        match start(home, game).await? {
+            Ok(started) => break started,
+            Err(taken) if tried == TRIES => bail!("its ports were taken {TRIES} times: {taken}"),
+            Err(_) => {}
         }
-    })
-    .await?;
+    };
     let argv = started["argv"].as_array().context("arguments")?.iter().map(|word| word.as_str().unwrap_or_default().to_owned());
     let argv: Vec<String> = argv.collect();
     let expected = game.argv.iter().map(|word| with_ports(word, &server)).collect::<Result<Vec<_>>>()?;
-    home.manman(&["server", "delete", &id, "--force", "--purge"]).await?.success()?;
 
     // A script is handed its program's path as the kernel found it, so only its end is the definition's.
     let (program, arguments) = argv.split_first().context("a program")?;
@@ -76,6 +71,51 @@ async fn starts_as_documented(home: &Home, game: &Golden) -> Result<()> {
         expected.join("|")
     );
     Ok(())
+}
+
+/// The server and what its game wrote down, or the word that a port of it is somebody else's.
+async fn start(home: &Home, game: &Golden) -> Result<Result<(Value, Value), String>> {
+    // By the word that people type for it. The real games want gigabytes, their stand-in does not.
+    let mut create = vec!["server", "create", game.short.as_str(), "--name", game.short.as_str(), "--memory", "256MiB"];
+    for set in &game.set {
+        create.extend(["--set", set]);
+    }
+    // Away from the ports that many games have by default; those that stand beside them follow.
+    let shown = home.json(&["game", "show", &game.short]).await?;
+    let mut ports = Vec::new();
+    for port in shown["ports"].as_array().context("ports")? {
+        let (name, default) = (port["name"].as_str().context("a name")?, port["default"].as_str().context("a default")?);
+        if !default.contains("{{") {
+            ports.push(format!("{name}={}", free_port()?));
+            // Room for those beside it, which are three at most.
+            for _ in 0..3 {
+                free_port()?;
+            }
+        }
+    }
+    for port in &ports {
+        create.extend(["--port", port]);
+    }
+    let server = home.json(&create).await?;
+    let id = server["id"].as_str().context("an id")?.to_owned();
+    let folder = home.data().join("worker/servers").join(&id);
+    let started = eventually("the game is started", async || {
+        let found = find(&folder, "stand-in-start.json").and_then(|path| std::fs::read_to_string(path).ok());
+        if let Some(started) = found.and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
+            return Ok(Ok(started));
+        }
+        let now = home.json(&["server", "show", &id]).await.map_err(|error| format!("{error:#}"))?;
+        let taken = now["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "PortInUse");
+        taken.map(|condition| Err(condition.to_string())).ok_or_else(|| now.to_string())
+    })
+    .await?;
+    home.manman(&["server", "delete", &id, "--force", "--purge"]).await?.success()?;
+    eventually("the server is gone", async || {
+        let shown = home.manman(&["server", "show", &id]).await.map_err(|error| format!("{error:#}"))?;
+        if shown.code == Some(0) { Err(shown.stdout) } else { Ok(()) }
+    })
+    .await?;
+    Ok(started.map(|started| (server, started)))
 }
 
 /// The first file of this name below a folder, however deep.
