@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,7 +31,8 @@ struct Server(Child);
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            // A group of its own: what it has forked goes with it.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
         }
         let _ = self.0.wait();
     }
@@ -135,6 +137,7 @@ fn stage(dir: &Path, cgi: &Path, pool: &Path) -> Result<Stage> {
         .arg(dir.join("service.yaml"))
         .env("MANMAN_LOG", "error")
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()?;
     let mut ready = String::new();
     BufReader::new(child.stdout.take().context("it is piped")?).read_line(&mut ready)?;
@@ -147,7 +150,8 @@ fn webhook(dir: &Path, cgi: &Path) -> Result<Option<Peer>> {
     std::fs::write(dir.join("hooks.json"), hooks.to_string())?;
     let address = free()?;
     let port = address.port().to_string();
-    let started = Command::new("webhook").args(["-ip", "127.0.0.1", "-port", &port, "-hooks"]).arg(dir.join("hooks.json")).spawn();
+    let started =
+        Command::new("webhook").args(["-ip", "127.0.0.1", "-port", &port, "-hooks"]).arg(dir.join("hooks.json")).process_group(0).spawn();
     let Ok(child) = started else { return Ok(None) };
     let servers = vec![Server(child)];
     opens(address)?;
@@ -156,7 +160,12 @@ fn webhook(dir: &Path, cgi: &Path) -> Result<Option<Peer>> {
 
 fn fcgiwrap(dir: &Path, cgi: &Path) -> Result<Option<Peer>> {
     let (address, socket) = (free()?, dir.join("fcgi.sock"));
-    let wrap = Command::new("fcgiwrap").args(["-c", "4", "-s"]).arg(format!("unix:{}", socket.display())).stderr(Stdio::null()).spawn();
+    let wrap = Command::new("fcgiwrap")
+        .args(["-c", "4", "-s"])
+        .arg(format!("unix:{}", socket.display()))
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
     let Ok(wrap) = wrap else { return Ok(None) };
     let mut servers = vec![Server(wrap)];
     std::fs::write(
@@ -171,7 +180,7 @@ fastcgi_pass unix:{socket}; fastcgi_param SCRIPT_FILENAME {cgi}; fastcgi_param R
             cgi = cgi.display(),
         ),
     )?;
-    let Ok(nginx) = Command::new("nginx").arg("-c").arg(dir.join("nginx.conf")).spawn() else { return Ok(None) };
+    let Ok(nginx) = Command::new("nginx").arg("-c").arg(dir.join("nginx.conf")).process_group(0).spawn() else { return Ok(None) };
     servers.push(Server(nginx));
     opens(address)?;
     Ok(Some(Peer { name: "fcgiwrap behind nginx", address, path: "/cgi", _servers: servers }))
