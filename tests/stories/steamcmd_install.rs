@@ -40,6 +40,11 @@ fn steamcmds(home: &Home) -> Vec<String> {
         .collect()
 }
 
+/// Games that are processes outlive everything of ours: a story ends its own.
+async fn end(home: &Home) -> Result<()> {
+    home.manman(&["down"]).await?.success().map(drop)
+}
+
 async fn phase(home: &Home, server: &str, wanted: &str) -> Result<Value> {
     eventually_within(Duration::from_secs(90), "the server gets there", async || {
         let shown = home.json(&["server", "show", server]).await.map_err(|error| format!("{error:#}"))?;
@@ -83,7 +88,7 @@ fn a_real_game_is_installed_queried_and_stopped() -> Result<()> {
         for kind in ["server.installing", "server.installed", "server.started", "server.ready", "server.rung", "server.stopped"] {
             ensure!(kinds.contains(&kind), "no {kind} among {kinds:?}");
         }
-        Ok(())
+        end(&home).await
     })
 }
 
@@ -120,7 +125,7 @@ fn a_worker_killed_in_the_middle_goes_on_with_one_steamcmd() -> Result<()> {
         files.sort_unstable();
         files.dedup();
         ensure!(files.len() == all, "something was downloaded twice: {log}");
-        Ok(())
+        end(&home).await
     })
 }
 
@@ -140,7 +145,7 @@ fn a_failure_has_a_name_and_a_way_on() -> Result<()> {
         tell(&home, "")?;
         home.manman(&["server", "start", "v"]).await?.success()?;
         phase(&home, "v", "Ready").await?;
-        Ok(())
+        end(&home).await
     })
 }
 
@@ -159,6 +164,6 @@ fn a_start_brings_the_newest_build() -> Result<()> {
         phase(&home, "v", "Ready").await?;
         let now = std::fs::read_to_string(&build)?;
         ensure!(now == "1001 public\n", "after a restart it is {now}");
-        Ok(())
+        end(&home).await
     })
 }
