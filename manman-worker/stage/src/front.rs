@@ -180,6 +180,9 @@ fn label(route: &Route) -> String {
     format!("{} {}", route.verb, route.template)
 }
 
+/// Of the route, if it has a number of its own, and of the stage.
+type Permits = (Option<Permit>, Permit);
+
 /// One request on its way to one route.
 struct Call<'a> {
     front: &'a Front,
@@ -194,6 +197,17 @@ impl Call<'_> {
         let state = self.serving.routes.get(&self.label());
         let timeout = inject::timeout(request.headers(), self.route.timeout)?;
         let permit = self.permit(state, timeout).await?;
+        // What comes now is larger than what waits, and many may wait: it is made when it is needed.
+        Box::pin(self.run(request, state, permit, timeout)).await
+    }
+
+    async fn run(
+        self,
+        request: Request<Incoming>,
+        state: Option<&RouteState>,
+        permit: Permits,
+        timeout: Duration,
+    ) -> Result<Response<Body>, Problem> {
         let (head, body) = request.into_parts();
         let payload = collect(body, self.serving.site.max_body).await?;
         inject::check(self.route, &payload, &self.params)?;
@@ -231,7 +245,7 @@ impl Call<'_> {
         label(self.route)
     }
 
-    async fn permit(&self, state: Option<&RouteState>, within: Duration) -> Result<(Option<Permit>, Permit), Problem> {
+    async fn permit(&self, state: Option<&RouteState>, within: Duration) -> Result<Permits, Problem> {
         if self.front.draining.load(Ordering::Relaxed) {
             return Err(
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the stage is ending").header(RETRY_AFTER, HeaderValue::from_static("1"))

@@ -168,6 +168,8 @@ fn u19_it_tells_of_itself() {
     stage.get("/_/ready").expect(204);
     stage.get("/_/other").expect(404);
     stage.get("/quick").expect(204);
+    // The answer may be a moment ahead of the end of its process.
+    eventually("its process has gone", || if stage.metric("urocket_in_flight") == 0.0 { Ok(()) } else { Err("not yet".into()) });
     let text = stage.get("/metrics").expect(200).text();
     for line in [
         "urocket_requests_total{verb=\"GET\",path=\"/quick\",status=\"204\"} 1",
