@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use manman_common::{InstanceId, ServerId, ServerSpec};
 use manman_shim::launch::{Look, prepare, spawn};
+use manman_shim::record::Phase;
 use manman_shim::spec::{Bind, DataLock, LogPlace, Spec, Stdio, User};
 use manman_worker_core::InstanceRef;
 use tokio::time::Instant;
@@ -143,6 +144,10 @@ fn begun(driver: &ProcessDriver, run: &RunDir) -> Result<InstanceRef, DriverErro
     loop {
         let look = run.look().map_err(|error| retry(format!("could not look at {}", run.path.display()), error))?;
         match &look {
+            // Its process is there, and may still turn out not to become the game.
+            Look::Live { state, exit: None } if state.phase == Phase::Gated && Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+            // Never the game, and not yet all gone.
+            Look::Live { exit: Some(exit), .. } if exit.reason.is_some() && Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
             Look::Live { .. } | Look::Abandoned { .. } | Look::Rebooted { .. } => {
                 reach("start.game_runs");
                 return Ok(reference(&look));

@@ -76,11 +76,23 @@ async fn by_hand(
 ) -> Result<(), DriverError> {
     if mode == StopMode::Graceful {
         for rung in ladder {
-            let StopStep::Signal(name) = &rung.step else { continue };
-            let Some(signal) = signal(name) else { continue };
-            told(rung);
-            // One that has ended meanwhile is what was wanted.
-            let _ = pidfd_send_signal(game, signal);
+            match &rung.step {
+                StopStep::Signal(name) => {
+                    let Some(signal) = signal(name) else { continue };
+                    told(rung);
+                    // One that has ended meanwhile is what was wanted.
+                    let _ = pidfd_send_signal(game, signal);
+                }
+                StopStep::Console(line) => {
+                    told(rung);
+                    // A game that takes no line is for the next rung.
+                    if let Err(error) = held.type_line(line).await {
+                        tracing::warn!(instance = %run.about.instance, %error, "a stop's line could not be typed");
+                        continue;
+                    }
+                }
+                StopStep::Action(_) => continue,
+            }
             if ended_within(game, Duration::from_secs(u64::from(rung.wait_seconds))).await {
                 cgroup::kill(&run.about.cgroups);
                 held.ended().await;

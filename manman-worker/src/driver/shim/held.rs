@@ -39,6 +39,8 @@ pub(crate) struct Held {
     rungs: broadcast::Sender<usize>,
     /// Copies of the game's terminal or pipes: while they are open, the shim's death is not the game's.
     stdio: Mutex<Vec<OwnedFd>>,
+    /// What types into a game whose shim was killed.
+    input: Mutex<Option<OwnedFd>>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -50,6 +52,7 @@ impl Held {
             ended: watch::Sender::new(false),
             rungs: broadcast::Sender::new(RUNGS_MAX),
             stdio: Mutex::default(),
+            input: Mutex::default(),
             task: Mutex::default(),
         });
         let task = tokio::spawn(listen(Arc::downgrade(&held), held.run.clone(), book, changes));
@@ -73,20 +76,18 @@ impl Held {
 
     pub(crate) async fn type_line(&self, line: &str) -> Result<(), DriverError> {
         let bytes = [line.as_bytes(), b"\n"].concat();
-        self.ask("type a line", move |client| {
-            let (mut typed, deadline) = (0, Instant::now() + LINE_WITHIN);
-            while typed < bytes.len() {
-                typed += client.type_in(&bytes[typed..])?;
-                if typed < bytes.len() {
-                    if Instant::now() >= deadline {
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the game reads no input, and what waits for it is full"));
-                    }
-                    std::thread::sleep(Duration::from_millis(20));
-                }
+        let input = lock(&self.input).as_ref().and_then(|input| input.try_clone().ok());
+        match input {
+            Some(input) => {
+                let write = move |rest: &[u8]| match rustix::io::write(&input, rest) {
+                    Ok(count) => Ok(count),
+                    Err(rustix::io::Errno::AGAIN) => Ok(0),
+                    Err(error) => Err(error.into()),
+                };
+                blocking(move || type_all(&bytes, write).map_err(|error| retry("could not type a line", error))).await
             }
-            Ok(())
-        })
-        .await
+            None => self.ask("type a line", move |client| type_all(&bytes, |rest| client.type_in(rest))).await,
+        }
     }
 
     pub(crate) fn climbed(&self) -> broadcast::Receiver<usize> {
@@ -122,9 +123,33 @@ impl Held {
         self.lines.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_connected(&self) -> bool {
+        !lock(&self.stdio).is_empty()
+    }
+
+    pub(super) fn keep_input(&self, input: Option<OwnedFd>) {
+        *lock(&self.input) = input;
+    }
+
     pub(super) fn take_stdio(&self) -> Vec<OwnedFd> {
         std::mem::take(&mut *lock(&self.stdio))
     }
+}
+
+/// All of it, as far as the game has room in time. Blocks.
+fn type_all(bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+    let (mut typed, deadline) = (0, Instant::now() + LINE_WITHIN);
+    while typed < bytes.len() {
+        typed += write(&bytes[typed..])?;
+        if typed < bytes.len() {
+            if Instant::now() >= deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the game reads no input, and what waits for it is full"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -195,6 +220,7 @@ async fn over(held: &Held, book: &LogBook, changes: &Notify) {
     if let Err(error) = back {
         tracing::warn!(instance = %held.run.about.instance, %error, "a log that a shim wrote could not be taken back");
     }
+    held.keep_input(None);
     held.ended.send_replace(true);
     changes.notify_one();
 }

@@ -1,13 +1,22 @@
-//! A game whose shim was killed. What it prints still comes here, over the copies of its stdio that
-//! this worker holds; who holds none lets its game meet a closed pipe.
+//! A game whose shim was killed. What it prints still comes here, and what is typed still goes there,
+//! over the copies of its stdio that this worker holds; who holds none lets its game meet a closed pipe.
+//! The worker that started the shim is the game's parent now, and learns how it ends.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use chrono::SecondsFormat;
 use manman_common::logs::{LINE_MAX, LogStream};
+use manman_shim::files;
+use manman_shim::identity::{boot_id, pid_namespace, stat};
+use manman_shim::launch::{Look, look};
+use manman_shim::record::{Exit, State};
 use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::held::Held;
 use super::{blocking, retry};
@@ -32,7 +41,9 @@ pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
     }
     held.tell_lines();
     // Its input is held, too: closed, it would end most games.
-    let (streams, _input) = outputs(held.take_stdio());
+    let (streams, mut others) = outputs(held.take_stdio());
+    // While it is open, the game does not see its input end. A terminal has one end for both.
+    held.keep_input(others.pop().or_else(|| streams.first()?.0.try_clone().ok()));
     let ends = async {
         match super::readable(game) {
             // A pidfd is readable once its process has ended.
@@ -46,6 +57,37 @@ pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
         () = ends => {}
         _ = async { copies.await; std::future::pending::<()>().await } => {}
     }
+}
+
+/// Writes the exit record that the shim could not write, where the game was our child. Blocks on the
+/// disk.
+pub(super) fn collect(run_dir: &Path, state: &State) -> io::Result<()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // Another may have come first.
+    if !matches!(look(run_dir)?, Look::Abandoned { child: None, exit: None, .. }) || state.pid_namespace != pid_namespace()? {
+        return Ok(());
+    }
+    // A dead child keeps its pid until it is waited for, so it can not come to mean another process.
+    let is_it = stat(state.child.pid).is_ok_and(|found| found.start_ticks == state.child.start_ticks && found.state == b'Z');
+    let Some(pid) = Pid::from_raw(state.child.pid).filter(|_| is_it) else { return Ok(()) };
+    let ended = match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(Some(ended)) => ended,
+        // Somebody else's child: it alone is told.
+        Ok(None) | Err(Errno::CHILD) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let exit = Exit {
+        instance: state.instance.clone(),
+        code: ended.exit_status(),
+        signal: ended.terminating_signal(),
+        core: ended.dumped(),
+        started: Some(state.started.clone()),
+        ended: clock::now().to_chrono().to_rfc3339_opts(SecondsFormat::Millis, true),
+        boot_id: boot_id()?,
+        ..Exit::default()
+    };
+    files::replace(run_dir, files::EXIT, &exit.to_text(), 0o600)
 }
 
 /// The ends from which the game's output comes, a terminal's master or two pipes, and the others.

@@ -9,7 +9,7 @@ use manman_shim::launch::{Look, look};
 use manman_worker_core::{Instance, InstanceRef, InstanceState, run_hash};
 use serde::{Deserialize, Serialize};
 
-use super::exit;
+use super::{exit, orphan};
 
 const ABOUT: &str = "instance.json";
 
@@ -110,7 +110,13 @@ impl RunDir {
     }
 
     pub(crate) fn look(&self) -> io::Result<Look> {
-        look(&self.path)
+        match look(&self.path)? {
+            Look::Abandoned { state, child: None, exit: None } => {
+                orphan::collect(&self.path, &state)?;
+                look(&self.path)
+            }
+            found => Ok(found),
+        }
     }
 
     /// As the plan sees it, from a look. Blocks on the disk where it has ended.
