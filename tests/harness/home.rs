@@ -171,6 +171,7 @@ impl Drop for Home {
             up.end();
         }
         let data = self.data().to_owned();
+        end_processes_below(&data);
         let cleaning = std::thread::spawn(move || {
             remove_cluster(&data)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -217,4 +218,38 @@ async fn remove_containers_below(data: &Path) -> Result<()> {
 /// The containers of one server.
 pub async fn containers_of_server(server: &str) -> Result<Vec<crate::Container>> {
     containers_of("manman.server", server).await
+}
+
+/// Ends the shims that were started for a data directory, and the games behind them: both outlive
+/// everything else of a test, as they should.
+fn end_processes_below(data: &Path) {
+    let mark = data.join("").to_string_lossy().into_owned();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    let mut parents = std::collections::HashMap::new();
+    let mut shims = Vec::new();
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse::<i32>().ok());
+        parents.insert(pid, parent.unwrap_or(0));
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if words.starts_with(mark.as_bytes()) && words.windows(5).any(|part| part == b"/shim") {
+            shims.push(pid);
+        }
+    }
+    let below = |pid: i32| {
+        let mut at = pid;
+        while let Some(parent) = parents.get(&at).copied().filter(|parent| *parent > 1) {
+            if shims.contains(&parent) {
+                return true;
+            }
+            at = parent;
+        }
+        false
+    };
+    let games: Vec<i32> = parents.keys().copied().filter(|pid| below(*pid)).collect();
+    for pid in games.into_iter().chain(shims.iter().copied()).filter_map(rustix::process::Pid::from_raw) {
+        // One that has ended meanwhile is what was wanted.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
 }
