@@ -96,7 +96,13 @@ impl HostError {
                 _ => None,
             },
             Self::DatabaseDied(error) | Self::DatabaseStop(error) => error.hint(),
-            Self::Orchestrator(_) | Self::Certificates(_) | Self::Tls(_) | Self::Context(_) | Self::Registry(_) | Self::Prepare(_) | Self::ListenerDied(_) => None,
+            Self::Orchestrator(_)
+            | Self::Certificates(_)
+            | Self::Tls(_)
+            | Self::Context(_)
+            | Self::Registry(_)
+            | Self::Prepare(_)
+            | Self::ListenerDied(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@ mod commands;
 mod front_door;
 mod idle;
 mod lines;
+mod process;
 mod reconcile;
 mod registry;
 mod stage;
@@ -43,6 +44,9 @@ fn main() -> Result<()> {
         }
         if wanted("registry") {
             registry::weigh().await?;
+        }
+        if wanted("process") {
+            process::measure().await?;
         }
         if ["lines", "commands", "throughput"].iter().any(|name| wanted(name)) {
             let home = Home::up().await?;

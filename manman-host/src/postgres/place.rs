@@ -14,9 +14,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::PostgresError;
 use super::account::{self, Account};
 use super::cluster;
-use super::PostgresError;
 
 /// The name of the cluster's directory in its home.
 pub(super) const CLUSTER: &str = "data";

@@ -38,6 +38,9 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// News of the log that wait for the watch.
 const NEWS_MAX: usize = 64;
 
+/// How to read the log for who plays, and who does; or why the rule for it is none.
+type Roll = Result<(roster::Rule, Arc<Mutex<Heard>>), String>;
+
 pub(super) async fn run(
     books: LogBooks,
     console: Console,
@@ -79,7 +82,7 @@ pub(super) async fn run(
 }
 
 /// Who plays by the log of this instance so far; an error where its rule is none.
-async fn remembered(book: &LogBook, watched: &Watched) -> Option<Result<(roster::Rule, Arc<Mutex<Heard>>), String>> {
+async fn remembered(book: &LogBook, watched: &Watched) -> Option<Roll> {
     let rule = match roster::Rule::compile(watched.spec.run.players.as_ref()?) {
         Ok(rule) => rule,
         Err(error) => return Some(Err(error)),
@@ -124,7 +127,7 @@ pub(super) struct Probe {
     pattern: Option<Result<Arc<Regex>, String>>,
     matched: Arc<AtomicBool>,
     /// Who plays by the log, where it tells.
-    players: Option<Result<(roster::Rule, Arc<Mutex<Heard>>), String>>,
+    players: Option<Roll>,
 }
 
 impl Probe {

@@ -335,7 +335,6 @@ pub(crate) async fn floods_telnet() -> u16 {
 pub(crate) async fn web() -> u16 {
     tcp(|stream| async move {
         let mut path = String::new();
-        #[expect(clippy::result_large_err, reason = "the library's own signature")]
         let read_path = |request: &Request, response: Response| {
             path = request.uri().path().to_owned();
             Ok(response)
