@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -24,16 +25,20 @@ use manman_common::spec::{StopMode, StopRung};
 use manman_common::status::{ExitRecord, Usage};
 use manman_common::wire::DriverReport;
 use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec};
-use manman_shim::launch::Look;
+use manman_shim::launch::{Look, is_locked};
 use manman_steam::{Steam, SteamErrorKind};
 use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::shim::held::{Held, Holds, is_live, pen};
 use super::shim::rundir::{Place, RunDir};
 use super::shim::{binary, blocking, gone, retry};
 use super::{Driver, DriverError, DriverErrorKind, OutputBatch, OutputCursor, ProgressSink, RungSink};
 use crate::logs::{LogBook, LogBooks};
+
+/// A shim that has written its last record only closes files.
+const SHIM_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 pub struct ProcessDriver {
     servers_dir: PathBuf,
@@ -147,6 +152,16 @@ impl ProcessDriver {
     }
 }
 
+/// A shim says that all has ended a moment before it ends itself, and until then the lock on the data
+/// is its, at which a next start would fail. Blocks.
+fn wait_for_the_shim(run_dir: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + SHIM_ENDS_WITHIN;
+    while is_locked(&run_dir.join(manman_shim::files::LOCK))? && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
 /// The driver as the reconcile loop shares it.
 #[derive(Clone)]
 pub struct Processes(pub Arc<ProcessDriver>);
@@ -218,6 +233,7 @@ impl Driver for Processes {
                     source: None,
                 });
             }
+            wait_for_the_shim(&path).map_err(failed)?;
             if let Some(run) = RunDir::open(&path).map_err(failed)? {
                 cgroup::remove(&run.about.cgroups);
             }
@@ -245,6 +261,7 @@ impl Driver for Processes {
                 Ok(()) | Err(_) => {}
             }
             driver.users.forget(server);
+            user::remove_mount_point(server).map_err(|error| retry("where its game saw its directory can not be removed", error))?;
             driver.steam.forget(server).map_err(|error| retry("what is known of its install can not be forgotten", io::Error::other(error)))
         })
         .await

@@ -90,3 +90,10 @@ pub(super) fn mount_point(server: ServerId) -> io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&target)?;
     Ok(target)
 }
+
+pub(super) fn remove_mount_point(server: ServerId) -> io::Result<()> {
+    match std::fs::remove_dir(Path::new(MOUNTS).join(server.to_string())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -54,7 +54,11 @@ async fn what_ignores_sigterm_and_forks_away_is_gone_after_the_stop() {
     assert!(!exit.oom, "{exit:?}");
     assert_eq!(heard.first(), ladder.first());
     assert!(!lives(left), "what it started lives on");
-    assert!(!lives(rig.state(&instance).shim.pid), "the shim lives on");
+    let shim = rig.state(&instance).shim;
+    rig.driver.remove(&instance).await.expect("it goes");
+    until("the shim has ended", async || (!lives(shim.pid)).then_some(())).await;
+    let again = rig.start(&spec).await;
+    rig.stop(&again, &[console("quit", 30)]).await;
 }
 
 #[tokio::test]

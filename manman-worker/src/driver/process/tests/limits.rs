@@ -59,5 +59,6 @@ async fn each_game_is_a_user_of_its_own() {
     assert_eq!(rig.run_dir(&instance).about.user, uids.first().copied());
     rig.driver.purge(two.id).await.expect("its data goes");
     assert!(!rig.server_dir(two.id).exists());
+    assert!(!std::path::Path::new("/run/manman").join(two.id.to_string()).exists(), "its mount point stays");
     rig.stop(&instance, &[console("quit", 30)]).await;
 }
