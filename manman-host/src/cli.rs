@@ -81,6 +81,9 @@ pub struct Options {
     /// Open the front door to the home network, with TLS from a certificate of its own
     #[arg(long, global = true, env = "MANMAN_LAN", value_parser = clap::builder::FalseyValueParser::new())]
     lan: bool,
+    /// Announce the host to the network that its front door is open to [default: yes with --lan]
+    #[arg(long, global = true, env = "MANMAN_MDNS", value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+    mdns: Option<bool>,
     /// A certificate in PEM form for the front door
     #[arg(long, global = true, env = "MANMAN_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -143,6 +146,7 @@ pub fn configure(options: Options) -> Result<Config, ConfigError> {
     };
     Ok(Config {
         front_door,
+        mdns: options.mdns.or(file.mdns).unwrap_or(lan),
         public: options.public.or(file.public).unwrap_or_else(|| public.into()),
         internal: options.internal.or(file.internal).unwrap_or_else(|| (Ipv4Addr::LOCALHOST, INTERNAL_PORT).into()),
         tls,

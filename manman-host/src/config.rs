@@ -27,6 +27,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     pub database: Database,
     pub front_door: FrontDoorConfig,
+    /// Whether the host announces itself on the network that its front door is open to.
+    pub mdns: bool,
     /// Folders with definitions of games, beside the data directory's own; later ones win.
     pub games: Vec<PathBuf>,
     /// After its own start the host calls nobody stale for so long.
@@ -121,6 +123,7 @@ impl Default for Config {
             data: None,
             database: Database::Embedded { pg_bin: None },
             front_door: FrontDoorConfig::default(),
+            mdns: false,
             games: Vec::new(),
             settle: Duration::from_secs(90),
             unknown_after: Duration::from_secs(15),

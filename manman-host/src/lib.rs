@@ -15,6 +15,7 @@ pub mod games;
 pub mod http;
 pub(crate) mod hub;
 mod limit;
+mod mdns;
 pub mod postgres;
 pub mod provision;
 pub(crate) mod registry;

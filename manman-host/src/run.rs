@@ -157,6 +157,9 @@ impl Host {
         let telling = stop_tasks.clone();
         let told = app.clone();
         tasks.spawn(async move { telling.run_until_cancelled(front_door::say_hello(told)).await });
+        if app.config.mdns {
+            tasks.spawn(crate::mdns::announce(app.clone(), stop_tasks.clone()));
+        }
         if let (Some(certificates), Some(directory)) = (certificates, app.config.front_door.tls_dir.clone()) {
             let reading = stop_tasks.clone();
             tasks.spawn(async move { reading.run_until_cancelled(front_door::keep_certificates(certificates, &directory)).await });

@@ -29,7 +29,7 @@ use crate::logs::{LogBooks, Retention};
 use crate::probe::Supervisor;
 use crate::reconcile::{LoopClock, Parts, Reconciler};
 use crate::store::{Meta, Store};
-use crate::{api, clock};
+use crate::{api, clock, find};
 pub use error::RunError;
 pub(crate) use worker::Worker;
 
@@ -82,10 +82,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send) -> R
 
 /// The same, and tells when the worker is up.
 pub async fn run_with_ready(
-    config: Config,
+    mut config: Config,
     ready: oneshot::Sender<Ready>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ExitReason, RunError> {
+    // It lets in whoever shows it, so it is shown to a host that a person has named, and to no other.
+    if config.host.is_none() && config.join_token.take().is_some() {
+        tracing::warn!("a join token is of no use without --host: it is shown to no host that was merely found");
+    }
     let data_dir = DataDir::open(&config.data_dir)?;
     let process = data_dir.this_process(clock::new_run_id())?;
     let (store, meta) = open_store(&data_dir, &process, &config).await?;
@@ -138,8 +142,10 @@ pub async fn run_with_ready(
     // Nobody may be waiting for it.
     let _ = ready.send(Ready { api_address, api_token: worker.api_token.clone(), link: worker.link_state.subscribe() });
 
-    let linking =
-        worker.config.host.clone().map(|endpoint| AbortOnDropHandle::new(tokio::spawn(host_link::run(Arc::clone(&worker), endpoint))));
+    let linking = AbortOnDropHandle::new(match worker.config.host.clone() {
+        Some(endpoint) => tokio::spawn(host_link::run(Arc::clone(&worker), endpoint)),
+        None => tokio::spawn(find::run(Arc::clone(&worker))),
+    });
     let announcing = worker.config.orchestrator.clone().map(|orchestrator| {
         let hello = crate::announce::worker_hello(orchestrator, worker.config.name.to_string(), worker.config.advertise, api_address);
         AbortOnDropHandle::new(tokio::spawn(hello))

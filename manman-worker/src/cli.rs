@@ -8,7 +8,7 @@ use manman_common::Name;
 use manman_common::client::Endpoint;
 
 use manman_worker::announce::Announcement;
-use manman_worker::config::{Config, ConfigError, ConfigFile, DockerMode, PortRange, default_data_dir, parse_label};
+use manman_worker::config::{Config, ConfigError, ConfigFile, DockerMode, Find, PortRange, default_data_dir, parse_label};
 use manman_worker::identity::machine_name;
 
 /// Runs game servers on this machine for a manman host.
@@ -131,6 +131,9 @@ pub(crate) struct RunArgs {
     /// The host to work for; `#sha256=FINGERPRINT` after an https URL pins its certificate
     #[arg(long, env = "MANMAN_HOST", value_name = "URL")]
     host: Option<String>,
+    /// Without a host: ask to join the only one that announces itself on the network
+    #[arg(long, env = "MANMAN_FIND", value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+    find: Option<bool>,
     /// Say hello to this orchestrator, which shows the worker at its front door
     #[arg(long, env = "MANMAN_ORCHESTRATOR", value_name = "URL")]
     orchestrator: Option<String>,
@@ -205,6 +208,11 @@ impl RunArgs {
         };
         let mut config = Config::new(data_dir);
         config.host = said(self.host).or(file.host).map(|host| host.parse::<Endpoint>()).transpose()?;
+        config.find = match self.find.or(file.find) {
+            Some(true) => Find::Join,
+            Some(false) => Find::Off,
+            None => Find::Tell,
+        };
         config.orchestrator = said(self.orchestrator).or(file.orchestrator).map(|url| url.parse::<Endpoint>()).transpose()?;
         config.join_token = said(self.join_token).or(file.join_token);
         config.name = name.unwrap_or_else(machine_name);

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The host to work for; without one the worker keeps what it has and answers on its listener.
     pub host: Option<Endpoint>,
+    /// What to do without one.
+    pub find: Find,
     /// An orchestrator to say hello to, which shows the worker at its front door.
     pub orchestrator: Option<Endpoint>,
     /// Admits the worker without a person's word.
@@ -42,6 +44,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             host: None,
+            find: Find::Off,
             orchestrator: None,
             join_token: None,
             data_dir: data_dir.into(),
@@ -66,6 +69,17 @@ impl Config {
         config.proton = manman_steam::find_proton(home);
         config
     }
+}
+
+/// What a worker does that knows no host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Find {
+    #[default]
+    Off,
+    /// Says once who is on the network.
+    Tell,
+    /// Joins the only host on the network, which still has to accept it.
+    Join,
 }
 
 /// Whether this worker runs Docker games.
@@ -162,6 +176,7 @@ impl ConfigError {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConfigFile {
     pub host: Option<String>,
+    pub find: Option<bool>,
     pub orchestrator: Option<String>,
     pub join_token: Option<String>,
     pub data: Option<PathBuf>,

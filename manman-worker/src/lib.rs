@@ -13,6 +13,7 @@ pub mod console;
 pub mod doctor;
 pub mod driver;
 pub mod failpoint;
+mod find;
 mod host_link;
 pub mod identity;
 pub mod logs;

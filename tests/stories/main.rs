@@ -16,3 +16,4 @@ mod rivals;
 mod second_machine;
 mod stage_alone;
 mod steamcmd_install;
+mod zero_config;

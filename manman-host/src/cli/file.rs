@@ -27,6 +27,7 @@ pub struct FileConfig {
     pub tls_dir: Option<PathBuf>,
     pub games: Vec<PathBuf>,
     pub lan: Option<bool>,
+    pub mdns: Option<bool>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     #[serde(deserialize_with = "duration")]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use manman_common::client::Client;
+use manman_common::client::{Client, Endpoint};
 use manman_common::link::IndexEntry;
 use manman_common::wire::{DriverReport, MachineUsage, ProcessIdentity};
 use manman_common::{Revision, ServerId, ServerSpec};
@@ -48,6 +48,8 @@ pub(super) struct WorkerParts {
 
 pub(crate) struct Worker {
     pub(crate) config: Config,
+    /// The host that was named or found.
+    pub(crate) host: OnceLock<Endpoint>,
     pub(crate) data_dir: PathBuf,
     pub(crate) process: ProcessIdentity,
     pub(crate) api_address: SocketAddr,
@@ -74,6 +76,7 @@ impl Worker {
     pub(super) fn new(parts: WorkerParts) -> Self {
         let state = LinkState { registration: parts.registration.clone(), ..LinkState::default() };
         Self {
+            host: parts.config.host.clone().map_or_else(OnceLock::new, OnceLock::from),
             config: parts.config,
             data_dir: parts.data_dir,
             process: parts.process,
@@ -238,7 +241,7 @@ impl Worker {
 
     /// The host as this worker speaks to it, where there is one that knows it.
     pub(crate) fn host_client(&self) -> Option<Client> {
-        let endpoint = self.config.host.clone()?;
+        let endpoint = self.host.get()?.clone();
         Client::new(endpoint, Some(self.registration()?.token)).ok()
     }
 

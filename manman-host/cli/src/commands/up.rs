@@ -69,6 +69,9 @@ pub(crate) struct Up {
     /// Open the front door to the home network, with TLS from a certificate of its own
     #[arg(long)]
     lan: bool,
+    /// Announce the host to the network that its front door is open to [default: yes with --lan]
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = clap::builder::BoolishValueParser::new())]
+    mdns: Option<bool>,
     /// Install and start a systemd service that does all this with every start of the machine
     #[arg(long)]
     service: bool,
@@ -155,6 +158,9 @@ impl Up {
             add("--games", Some(text(folder.into_os_string())));
         }
         add("--settle", self.settle.map(|settle| format!("{}ms", settle.as_millis())));
+        if let Some(mdns) = self.mdns {
+            options.push(format!("--mdns={}", if mdns { "yes" } else { "no" }));
+        }
         if self.lan {
             options.push("--lan".to_owned());
         }

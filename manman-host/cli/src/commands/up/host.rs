@@ -19,6 +19,7 @@ pub(super) fn config(up: &Up, data: &Path) -> Config {
         public: up.public_address(),
         internal: up.internal_address(),
         tls: if up.lan { Tls::Own } else { Tls::Off },
+        mdns: up.mdns.unwrap_or(up.lan),
         data: Some(data.to_owned()),
         database,
         games: up.games.clone(),
