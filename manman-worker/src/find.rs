@@ -38,6 +38,9 @@ struct Kept {
 
 /// Finds a host and works for it, for as long as the task lives.
 pub(crate) async fn run(worker: Arc<Worker>) {
+    if worker.config.find == Find::Off {
+        return;
+    }
     let registered = worker.registration().map(|registration| registration.host_id);
     let kept = read(&worker.data_dir.join(FILE));
     let endpoint = match endpoint_of(kept.as_ref(), registered) {
@@ -50,8 +53,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
     };
     let endpoint = match (endpoint, worker.config.find) {
         (Some(endpoint), _) => endpoint,
-        (None, Find::Off) => return,
-        (None, Find::Tell) => return tell().await,
+        (None, Find::Off | Find::Tell) => return tell().await,
         (None, Find::Join) => only_one().await,
     };
     if registered.is_none() {

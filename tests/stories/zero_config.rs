@@ -111,6 +111,12 @@ fn a_worker_that_was_told_nothing_finds_the_host_and_waits_to_be_accepted() -> R
         ensure!(line.contains("https://10.77.0.1:8443#sha256=") && line.contains(pin.trim()), "{line}");
         drop(alone);
 
+        // Nor does a registry have to be there for its place to be found.
+        let nowhere = home.data().join("nowhere");
+        let place = manman(&cable.worker, &nowhere, &["--host", "http://127.0.0.1:1", "service", "find", "manman-host"]).await;
+        let place = place.map_err(|error| anyhow!(error))?;
+        ensure!(place["source"] == "network" && place["url"] == "http://10.77.0.1:8443", "{place}");
+
         let data = home.data().join("worker");
         // A join token is not for whoever answers; the worker waits like any other.
         let mut found = worker(&cable.worker, &data, &["--find", "--join-token", "mm_join_of-another-host"])?;

@@ -86,7 +86,8 @@ async fn all(client: &Client) -> Result<Services, Failure> {
 
 async fn find(app: &App, client: &Client, name: ServiceName) -> Result<(), Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::new(format!("could not find `{name}`")).because(error);
-    let resolver = Resolver::new().registry(client.endpoint().clone()).map_err(|error| failed(&error))?.cache(app.data_dir()?.join(CACHE));
+    let resolver = Resolver::new().registry(client.endpoint().clone()).map_err(|error| failed(&error))?;
+    let resolver = resolver.cache(app.data_dir()?.join(CACHE)).network(manman_mdns::lookup());
     let found = resolver.resolve(&name, None).await.map_err(|error| failed(&error))?;
     let source = match found.source {
         Source::Explicit | Source::Environment => "environment",
