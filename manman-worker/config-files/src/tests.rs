@@ -157,7 +157,7 @@ fn a_full_disk_leaves_the_old_file_whole() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
     /// Whatever is in the file, and whatever is asked of it: a change that can be made again without
     /// effect, or an error and the same bytes.
     #[test]

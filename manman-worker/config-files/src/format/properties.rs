@@ -109,12 +109,17 @@ fn goes_on(line: &str) -> bool {
 fn close_last_line(text: &mut String, dialect: Dialect) {
     let last = lines::lines(text).last();
     if let (Dialect::Java { .. }, Some(last)) = (dialect, last)
-        && goes_on(&text[last.text.clone()])
+        && goes_on(bare(&text[last.text.clone()]))
     {
         let end = lines::line_end(text);
         text.push_str(if last.text.end == last.next { end } else { "" });
         text.push_str(end);
     }
+}
+
+/// A carriage return at the very end becomes a part of the line end that is put behind it.
+fn bare(line: &str) -> &str {
+    line.strip_suffix('\r').unwrap_or(line)
 }
 
 fn entry(text: &str, range: Range<usize>, dialect: Dialect) -> Option<Entry> {
