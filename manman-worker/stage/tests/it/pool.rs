@@ -70,7 +70,7 @@ curl -s --unix-socket $UROCKET_SOCKET -d \"$$\" http://a/uri/$id",
     });
     assert_eq!((&died["exit"], died["stderr_tail"].as_str()), (&7.into(), Some("dying\n")));
     eventually("it hangs and is ended", || match stage.post("/p", "hang") {
-        answer if answer.status == 504 && home.path("hung").exists() => Ok(()),
+        answer if answer.status == 504 && stage.home.path("hung").exists() => Ok(()),
         answer => Err(answer.text()),
     });
     eventually("its whole group has gone", || if crate::support::running("600.125").is_empty() { Ok(()) } else { Err("not yet".into()) });
