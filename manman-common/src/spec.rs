@@ -3,10 +3,17 @@
 //! A spec is fully resolved: no template, no game definition and no secret's name is left in it, so
 //! that a worker can run its servers for ever without the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod action;
+mod file;
+mod install;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::action::{ActionSpec, Exposed, InputKind, InputSpec};
+pub use self::file::{DataSpec, FileEntry, FileFormat, FileSpec, FileValue};
+pub use self::install::{Platform, SteamLogin, SteamSpec, UpdatePolicy};
 use crate::{GameId, Generation, Name, ServerId};
 
 /// What one may ask of a server; a subset of the [phases](crate::Phase) that one may see.
@@ -252,43 +259,6 @@ impl std::fmt::Debug for ConsoleAccess {
     }
 }
 
-/// What SteamCMD has to fetch for a game.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct SteamSpec {
-    pub platform: Platform,
-    /// The public branch where it is absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
-    pub login: SteamLogin,
-    /// Compare every file on each update, not only on the first install and after a failure.
-    pub app_validate: bool,
-    /// Files and folders that must be there once it is installed, relative to the install.
-    pub expect: Vec<String>,
-}
-
-/// For which system the game's build is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Platform {
-    #[default]
-    Linux,
-    /// A Windows build, started through Proton. Where a worker has none, the install is refused.
-    WindowsProton,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum SteamLogin {
-    #[default]
-    Anonymous,
-    /// An account that owns the game, signed in once per machine with `manman-worker steam login`.
-    Account,
-}
-
 /// How a game is started that is a process of its machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -308,50 +278,6 @@ impl ProcessSpec {
     }
 }
 
-/// A configuration file of the game, changed key by key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct FileSpec {
-    /// Relative to the server's data directory; never out of it.
-    pub path: String,
-    pub format: FileFormat,
-    /// In the order in which they are set.
-    pub set: Vec<FileEntry>,
-    /// Make the file where it is absent; without this an absent file is left to the game.
-    #[serde(default)]
-    pub create: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum FileFormat {
-    Properties,
-    Ini,
-    Json,
-    Yaml,
-    Toml,
-    Xml,
-    Line,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct FileEntry {
-    pub key: String,
-    /// A text takes the type that the file has at this key; a number or truth value keeps its own.
-    pub value: FileValue,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum FileValue {
-    Truth(bool),
-    Integer(i64),
-    Text(String),
-}
-
 /// Who comes and goes, read from the log: regular expressions with a group `player`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -367,101 +293,6 @@ pub struct PlayersRule {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HangRule {
     pub silent_seconds: u32,
-}
-
-/// Which files are worth keeping, as globs relative to the server's data directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct DataSpec {
-    pub save: Vec<String>,
-    pub logs: Vec<String>,
-}
-
-impl DataSpec {
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// When a newer build is fetched; never on a crash restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum UpdatePolicy {
-    /// While the server is stopped or nobody plays.
-    #[default]
-    Idle,
-    /// Before each start that a person asked for.
-    Start,
-    Manual,
-}
-
-/// A command that a game has prepared, with typed inputs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ActionSpec {
-    pub label: String,
-    /// The console line, with `{{inputs.NAME}}` where an input goes.
-    pub console: String,
-    #[serde(default)]
-    pub inputs: BTreeMap<String, InputSpec>,
-    /// A regular expression over a reply or a log line after it: seen, the action is done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<String>,
-    #[serde(default)]
-    pub disabled: bool,
-}
-
-/// A value that a person gives, and what it must look like.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct InputSpec {
-    pub label: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    #[serde(rename = "type")]
-    pub kind: InputKind,
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "scalar_text")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub default: Option<String>,
-    pub required: bool,
-    /// Never shown in a list, a log or an event.
-    pub secret: bool,
-    /// On a secret that the game takes only where others of the machine can read it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exposed: Option<Exposed>,
-    /// Least value of a number, least length of a text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<i64>,
-    /// Greatest value of a number, greatest length of a text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max: Option<i64>,
-    /// A regular expression that the whole text must match.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<String>,
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub options: BTreeSet<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum InputKind {
-    #[default]
-    Text,
-    Integer,
-    Boolean,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Exposed {
-    /// In the arguments of the game's process.
-    Argv,
 }
 
 /// What to do when the game ends though nobody asked.
@@ -499,22 +330,6 @@ pub struct DockerSpec {
     /// For an image of ours: the folder of its Dockerfile among those in the binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
-}
-
-/// Reads a default written as text, number or truth value; all are text to a game.
-fn scalar_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Scalar {
-        Text(String),
-        Integer(i64),
-        Truth(bool),
-    }
-    Ok(Option::<Scalar>::deserialize(deserializer)?.map(|scalar| match scalar {
-        Scalar::Text(text) => text,
-        Scalar::Integer(number) => number.to_string(),
-        Scalar::Truth(truth) => truth.to_string(),
-    }))
 }
 
 impl PortSpec {
