@@ -1,7 +1,9 @@
 //! Real parts for the stories: our programs as processes, Docker through its own tool, and waits
 //! that look at a condition until it holds or say what they saw last.
 
+mod browser;
 mod container;
+mod devtools;
 mod home;
 mod ports;
 mod process;
@@ -9,6 +11,7 @@ mod query;
 mod transcript;
 mod wait;
 
+pub use browser::{Browser, Size};
 pub use container::{Container, containers_of, docker};
 pub use home::{Home, HostProcess, WorkerProcess, containers_of_server};
 pub use ports::free_port;
@@ -18,6 +21,12 @@ pub use transcript::{Transcript, follow};
 pub use wait::{eventually, eventually_within};
 
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
+
+/// Where the build and the tests of this workspace leave what they make.
+#[must_use]
+pub fn target() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
+}
 
 /// TLS needs one provider in the process, named before the first use.
 pub fn setup() {

@@ -55,11 +55,6 @@ async fn phase(home: &Home, server: &str, wanted: &str) -> Result<Value> {
 
 #[test]
 fn a_real_game_is_installed_queried_and_stopped() -> Result<()> {
-    let listed = std::process::Command::new(stand_in().join("steamcmd")).arg("--manman-games").output()?;
-    if !String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == "4000000003") {
-        eprintln!("skipped: {}", String::from_utf8_lossy(&listed.stderr));
-        return Ok(());
-    }
     story(async {
         let mut home = Home::empty()?;
         tell(&home, "seconds=2")?;

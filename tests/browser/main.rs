@@ -1,0 +1,3 @@
+//! The console as a person meets it: a real browser, a real host, real games.
+
+mod login;
