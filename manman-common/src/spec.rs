@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::action::{ActionSpec, Exposed, InputKind, InputSpec};
+pub use self::action::{ActionSpec, Builtin, Does, Exposed, InputKind, InputSpec};
 pub use self::file::{DataSpec, FileEntry, FileFormat, FileSpec, FileValue};
 pub use self::install::{Platform, SteamLogin, SteamSpec, UpdatePolicy};
 use crate::{GameId, Generation, Name, ServerId};
@@ -106,6 +106,25 @@ pub struct RunSpec {
     pub data: DataSpec,
     #[serde(default)]
     pub update: UpdatePolicy,
+}
+
+impl RunSpec {
+    /// An action of the game's or the server's own, else what a worker can do with every server.
+    #[must_use]
+    pub fn action(&self, name: &str) -> Option<std::borrow::Cow<'_, ActionSpec>> {
+        let own = self.actions.get(name).map(std::borrow::Cow::Borrowed);
+        own.or_else(|| Builtin::named(name).map(|builtin| std::borrow::Cow::Owned(builtin.spec())))
+    }
+
+    /// The names of all that can be done with the server, its own first.
+    #[must_use]
+    pub fn action_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.actions.iter().filter(|(_, action)| !action.disabled).map(|(name, _)| name.as_str()).collect();
+        for builtin in Builtin::ALL.into_iter().filter(|builtin| !self.actions.contains_key(builtin.name())) {
+            names.push(builtin.name());
+        }
+        names
+    }
 }
 
 /// A port of the game on its machine; inside a container the number is `container_port`.

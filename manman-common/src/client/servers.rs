@@ -6,9 +6,11 @@ use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use serde::Serialize;
 
-use crate::Generation;
 use crate::client::{Client, ClientError, segment};
-use crate::wire::{CommandAnswer, CommandRequest, CreateServer, LogPointer, Page, PageQuery, PatchServer, PowerAnswer, ServerView};
+use crate::wire::{
+    ActionRun, ActionView, CommandAnswer, CommandRequest, CreateServer, LogPointer, Page, PageQuery, PatchServer, PowerAnswer, ServerView,
+};
+use crate::{CommandId, Generation};
 
 /// What may be asked of a server's power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,17 @@ impl Client {
 
     pub async fn server_command(&self, server: &str, command: &CommandRequest) -> Result<CommandAnswer, ClientError> {
         self.send(self.request(Method::POST, &format!("/server/{}/command", segment(server)))?.json(command)).await
+    }
+
+    /// All that can be done with a server besides typing lines.
+    pub async fn server_actions(&self, server: &str) -> Result<Page<ActionView>, ClientError> {
+        self.send(self.request(Method::GET, &format!("/server/{}/action", segment(server)))?).await
+    }
+
+    /// How far a run of an action is; with a wait, the answer comes when there is news or that is over.
+    pub async fn server_action(&self, server: &str, action: CommandId, wait: Duration) -> Result<ActionRun, ClientError> {
+        let request = self.request(Method::GET, &format!("/server/{}/action/{action}", segment(server)))?;
+        self.send(request.query(&[("wait", format!("{}s", wait.as_secs()))])).await
     }
 
     pub async fn server_log(&self, server: &str) -> Result<LogPointer, ClientError> {

@@ -275,6 +275,7 @@ impl Definition {
             inputs: action.inputs.clone(),
             answer: action.answer.clone(),
             disabled: action.disabled,
+            ..ActionSpec::default()
         };
         self.actions.iter().map(|(name, action)| (name.clone(), spec(action))).collect()
     }

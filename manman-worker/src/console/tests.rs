@@ -119,15 +119,13 @@ fn with_actions() -> ServerSpec {
             ),
         ]
         .into(),
-        answer: None,
-        disabled: false,
+        ..ActionSpec::default()
     };
     let login = ActionSpec {
         label: "Login".to_owned(),
         console: "login {{inputs.word}}".to_owned(),
         inputs: [("word".to_owned(), InputSpec { secret: true, ..InputSpec::default() })].into(),
-        answer: None,
-        disabled: false,
+        ..ActionSpec::default()
     };
     spec.run.actions =
         [("kick".to_owned(), kick.clone()), ("login".to_owned(), login), ("old".to_owned(), ActionSpec { disabled: true, ..kick })].into();
@@ -244,11 +242,9 @@ fn remote_spec(port: u16) -> ServerSpec {
     spec.run.console = ConsoleKind::SourceRcon;
     spec.run.console_access = Some(manman_common::spec::ConsoleAccess { port, secret: Some(rcon::tests::peers::SECRET.to_owned()) });
     let action = |console: &str, answer: Option<&str>| ActionSpec {
-        label: String::new(),
         console: console.to_owned(),
-        inputs: Default::default(),
         answer: answer.map(str::to_owned),
-        disabled: false,
+        ..ActionSpec::default()
     };
     spec.run.actions = [
         ("save".to_owned(), action("save", Some("^World saved$"))),
