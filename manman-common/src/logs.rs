@@ -15,7 +15,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::LogSeq;
+use crate::{LogSeq, Problem, Timestamp};
 
 /// Longest text of one record in bytes; a longer line is split, never cut.
 pub const LINE_MAX: usize = 16 * 1024;
@@ -133,7 +133,8 @@ pub enum LogMessage {
     Lines {
         items: Vec<LogLine>,
     },
-    /// Lines that this reader will not be sent: it was too slow, or they are no longer kept.
+    /// Lines that this reader will not be sent: it was too slow, they are no longer kept, or a search
+    /// that ran out of time has not looked at them.
     Gap(LogGap),
     /// Nothing more follows.
     End {
@@ -166,25 +167,110 @@ pub enum LogEnd {
     Shutdown,
 }
 
-/// Which lines of a log, as the query of the log routes has it.
+/// Most lines of one page, or hits of one search, that `limit` may ask for.
+pub const LIMIT_MAX: u64 = 10_000;
+
+/// Which lines of a log, as the query of the log routes has it. All of it is optional and goes
+/// together, but for what is said here.
+///
+/// | query | answer |
+/// |---|---|
+/// | `tail=100` | the last 100 lines, and what follows |
+/// | `since_seq=N` | the lines after N, and what follows |
+/// | `before_seq=N&limit=500` | the 500 lines before N, oldest first: scrolling up |
+/// | `since_seq=N&limit=500` | the 500 lines after N: scrolling down |
+/// | `at=TIME&limit=500` | the first 500 lines at or after that time: jumping there |
+/// | `grep=RE&limit=50` | the newest 50 lines in which it is found, **newest first** |
+/// | `grep=RE&limit=50&before_seq=N` | the 50 hits before those, N being the last of the page before |
+///
+/// A search with a limit ends after two seconds even where it has not found so many; then a `gap`
+/// names the lines that it has not looked at (go on with `before_seq = gap.to_seq + 1`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogQuery {
-    /// The last N lines, then what follows.
+    /// The last N lines, then what follows. Not together with `limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<u64>,
     /// The lines after this one, then what follows: the last one that the reader has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_seq: Option<LogSeq>,
-    /// Whether to go on with new lines; true unless told otherwise.
+    /// Only lines up to this one, itself included. Ends there: not together with `follow=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_seq: Option<LogSeq>,
+    /// Only lines before this one: the oldest that the reader has. Not together with `follow=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_seq: Option<LogSeq>,
+    /// Begins at the first line that was printed at this time or later; where the lines' times go
+    /// back and forth, at one of those places. Not together with `since_seq` and `tail`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// At most so many lines, 1 to [`LIMIT_MAX`]. They are counted from the beginning where
+    /// `since_seq` or `at` says where that is, else from the end. Not together with `follow=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Whether to go on with new lines; true unless told otherwise, or implied by what is above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,
-    /// Only lines in which this regular expression (linear time) is found.
+    /// Only lines in which this regular expression (linear time) is found. With `limit`, and neither
+    /// `since_seq` nor `at`, the hits come newest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grep: Option<String>,
+    /// Whether `grep` is the very text that is looked for and no expression.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub literal: bool,
+    /// Whether `grep` takes small and capital letters for the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_case: bool,
     /// With `chunk`, WebSocket messages are binary chunks of records instead of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<LogFormat>,
+}
+
+impl LogQuery {
+    /// Whether new lines are waited for.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.follow.unwrap_or(!self.has_end())
+    }
+
+    /// Whether it names where it ends.
+    #[must_use]
+    pub const fn has_end(&self) -> bool {
+        self.until_seq.is_some() || self.before_seq.is_some() || self.limit.is_some()
+    }
+
+    /// Whether `limit` counts from the newest line back.
+    #[must_use]
+    pub const fn from_the_end(&self) -> bool {
+        self.limit.is_some() && self.since_seq.is_none() && self.at.is_none()
+    }
+
+    /// What can not go together, or is out of range.
+    pub fn check(&self) -> Result<(), Problem> {
+        let both = |field: &str, other: &str| Err(Problem::invalid(field, format!("it can not be asked for together with `{other}`")));
+        if self.tail.is_some() && self.limit.is_some() {
+            return both("limit", "tail");
+        }
+        if self.at.is_some() && self.since_seq.is_some() {
+            return both("at", "since_seq");
+        }
+        if self.at.is_some() && self.tail.is_some() {
+            return both("at", "tail");
+        }
+        if self.follow == Some(true) && self.has_end() {
+            return Err(Problem::invalid("follow", "what has an end (`until_seq`, `before_seq`, `limit`) is not followed"));
+        }
+        if let Some(limit) = self.limit
+            && !(1..=LIMIT_MAX).contains(&limit)
+        {
+            return Err(Problem::invalid("limit", format!("{limit} is out of range: 1 to {LIMIT_MAX}")));
+        }
+        if self.grep.is_none() && (self.literal || self.ignore_case) {
+            let field = if self.literal { "literal" } else { "ignore_case" };
+            return Err(Problem::invalid(field, "it says how `grep` is looked for, and there is none"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

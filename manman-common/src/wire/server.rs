@@ -180,6 +180,9 @@ pub struct LogPointer {
     pub stream_url: String,
     pub first_seq: crate::LogSeq,
     pub last_seq: crate::LogSeq,
+    /// With `?at=TIME`: the first line at or after that time; one after the last where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_seq: Option<crate::LogSeq>,
 }
 
 /// `POST /server/{id}/health` and the servers of a worker's beat.

@@ -35,7 +35,13 @@ pub(super) async fn pointer(State(worker): State<Arc<Worker>>, Path(id): Path<St
     let server = find(&worker, &id).await?.spec.id;
     let book = worker.log_of(server).await.map_err(|error| ApiError::internal("the log can not be read", &error))?;
     let stream_url = format!("/server/{server}/log/stream");
-    Ok(Json(LogPointer { url: format!("{stream_url}?follow=false"), stream_url, first_seq: book.first_seq(), last_seq: book.last_seq() }))
+    Ok(Json(LogPointer {
+        url: format!("{stream_url}?follow=false"),
+        stream_url,
+        first_seq: book.first_seq(),
+        last_seq: book.last_seq(),
+        at_seq: None,
+    }))
 }
 
 type QueryResult<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;

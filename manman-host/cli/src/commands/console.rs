@@ -48,7 +48,7 @@ impl Console {
         let server = find::server(&client, &server, Guess::Prefix).await?;
         let person = io::stdin().is_terminal() && io::stdout().is_terminal();
         let tail = tail.unwrap_or(if person { 50 } else { 0 });
-        let query = LogQuery { tail: Some(tail), since_seq: None, follow: Some(true), grep: None, format: Some(LogFormat::Chunk) };
+        let query = LogQuery { tail: Some(tail), follow: Some(true), format: Some(LogFormat::Chunk), ..LogQuery::default() };
         let mut feed = Feed::open(&client, server.id, query).await?;
         let look = Look { timestamps: false, json: app.output.json, terminal: render::stdout_is_terminal() };
         let (lines, screen) = if person {

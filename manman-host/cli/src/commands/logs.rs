@@ -76,7 +76,7 @@ impl Logs {
             (Some(Tail::Lines(lines)), _) => (Some(lines), None),
             (None, Some(seq)) => (None, Some(LogSeq::new(seq))),
         };
-        let query = LogQuery { tail, since_seq, follow: Some(follow), grep, format: Some(LogFormat::Chunk) };
+        let query = LogQuery { tail, since_seq, follow: Some(follow), grep, format: Some(LogFormat::Chunk), ..LogQuery::default() };
         let look = Look { timestamps, json: app.output.json, terminal: render::stdout_is_terminal() };
         let mut feed = Feed::open(&client, server.id, query).await?;
         print(&mut feed, look).await

@@ -51,7 +51,7 @@ pub(super) async fn pointer(
     let base = base(&app, &headers, &uri);
     let url = format!("{base}/server/{}/log/stream", server.id);
     let stream_url = url.replacen("http", "ws", 1);
-    Ok(axum::Json(LogPointer { url: format!("{url}?follow=false"), stream_url, first_seq, last_seq }))
+    Ok(axum::Json(LogPointer { url: format!("{url}?follow=false"), stream_url, first_seq, last_seq, at_seq: None }))
 }
 
 /// How the caller has reached this host: by the name that it used, and the scheme of the listener

@@ -118,5 +118,5 @@ fn checked(query: StreamQuery) -> Result<LogQuery, Problem> {
             ));
         }
     };
-    Ok(LogQuery { tail, since_seq, follow, grep, format })
+    Ok(LogQuery { tail, since_seq, follow, grep, format, ..LogQuery::default() })
 }
