@@ -75,3 +75,7 @@ typed_id!(
     /// An access token; the token's secret is another thing and is never stored.
     TokenId
 );
+typed_id!(
+    /// A person's account.
+    AccountId
+);

@@ -27,7 +27,7 @@ pub mod client;
 pub use error::{Kind, Problem};
 pub use game_id::{GameId, InstallMethod};
 pub use generation::{Generation, LogSeq, Revision, SessionEpoch};
-pub use ids::{CommandId, InstanceId, RunId, ServerId, TokenId, WorkerId};
+pub use ids::{AccountId, CommandId, InstanceId, RunId, ServerId, TokenId, WorkerId};
 pub use name::Name;
 pub use spec::{DesiredState, RunSpec, ServerSpec};
 pub use status::{Phase, ServerStatus, WorkerStatus};

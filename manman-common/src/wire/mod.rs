@@ -1,6 +1,7 @@
 //! Bodies of requests and answers between people, host and workers.
 
 mod access;
+mod account;
 mod command;
 mod event;
 mod game;
@@ -11,6 +12,7 @@ mod server;
 mod worker;
 
 pub use access::*;
+pub use account::*;
 pub use command::*;
 pub use event::*;
 pub use game::*;
