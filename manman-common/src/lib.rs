@@ -5,6 +5,8 @@
 //! [`client`], behind the feature of that name.
 
 pub mod error;
+#[cfg(feature = "failpoint")]
+pub mod failpoint;
 pub mod game_id;
 pub mod generation;
 pub mod ids;

@@ -155,7 +155,8 @@ fn a_worker_that_was_told_nothing_finds_the_host_and_waits_to_be_accepted() -> R
         let nowhere = home.data().join("nowhere");
         let place = manman(&cable.worker, &nowhere, &["--host", "http://127.0.0.1:1", "service", "find", "manman-host"]).await;
         let place = place.map_err(|error| anyhow!(error))?;
-        ensure!(place["source"] == "network" && place["url"] == "http://10.77.0.1:8443", "{place}");
+        let url = format!("https://10.77.0.1:8443#sha256={}", pin.trim());
+        ensure!(place["source"] == "network" && place["url"] == url, "{place}");
 
         let data = home.data().join("worker");
         // A join token is not for whoever answers; the worker waits like any other.

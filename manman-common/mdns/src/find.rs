@@ -72,7 +72,7 @@ pub fn lookup() -> Lookup {
             let mut found = find(LOOKUP_WITHIN).await.ok()?;
             found.retain(|host| name.as_str() == HOST_NAME || host.name == name.as_str());
             match &found[..] {
-                [host] => Some(host.address),
+                [host] => Some(host.endpoint.clone()),
                 _ => None,
             }
         })

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use fleet::ListEvents;
+pub use pin::pinned_config;
 pub use registry::Services;
 pub use resolve::{Found, Lookup, ResolveError, Resolver, Source};
 pub use servers::{DeleteServer, ListServers, Power};
@@ -57,7 +58,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("manman/", env!("CARGO_PKG_VERSION")));
         if let Some(pin) = endpoint.pin() {
-            builder = builder.tls_backend_preconfigured(pin::client_config(pin)?);
+            builder =
+                builder.tls_backend_preconfigured(pinned_config(pin).map_err(|source| ClientError::Setup { source: Box::new(source) })?);
         }
         let http = builder.build().map_err(|source| ClientError::Setup { source: Box::new(source) })?;
         Ok(Self { endpoint, token, http })

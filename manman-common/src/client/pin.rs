@@ -9,19 +9,17 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use sha2::{Digest, Sha256};
 
-use crate::client::ClientError;
-
 #[derive(Debug)]
 struct PinnedCertificate {
     pin: [u8; 32],
     provider: Arc<CryptoProvider>,
 }
 
-pub(super) fn client_config(pin: [u8; 32]) -> Result<ClientConfig, ClientError> {
+/// What a client of such a host is made with.
+pub fn pinned_config(pin: [u8; 32]) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|source| ClientError::Setup { source: Box::new(source) })?
+        .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PinnedCertificate { pin, provider }))
         .with_no_client_auth();

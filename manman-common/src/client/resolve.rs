@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -15,8 +14,8 @@ use crate::Kind;
 use crate::client::{Client, ClientError, Endpoint, EndpointError};
 use crate::wire::registry::{Located, ServiceName};
 
-/// Asks the local network; `None` where nobody answers in time.
-pub type Lookup = Arc<dyn Fn(ServiceName) -> Pin<Box<dyn Future<Output = Option<SocketAddr>> + Send>> + Send + Sync>;
+/// Asks the local network how to reach a service; `None` where nobody answers in time.
+pub type Lookup = Arc<dyn Fn(ServiceName) -> Pin<Box<dyn Future<Output = Option<Endpoint>> + Send>> + Send + Sync>;
 
 /// Finds services by name. Everything in it is optional: a program that was told an address needs
 /// nobody else.
@@ -129,8 +128,8 @@ impl Resolver {
             }
         }
         if let Some(network) = &self.network {
-            if let Some(address) = network(name.clone()).await {
-                return read(&address.to_string(), "as the network has it", Source::Network);
+            if let Some(endpoint) = network(name.clone()).await {
+                return Ok(Found { endpoint, source: Source::Network });
             }
             tried.push("nobody on the network answers to it".to_owned());
         }

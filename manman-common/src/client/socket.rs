@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, http};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 use crate::Problem;
-use crate::client::{Client, ClientError, excerpt, pin};
+use crate::client::{Client, ClientError, excerpt, pinned_config};
 use crate::link::FRAME_MAX;
 
 /// An open WebSocket.
@@ -32,7 +32,10 @@ impl Client {
             request.headers_mut().insert(AUTHORIZATION, bearer);
         }
         let connector = match self.endpoint.pin() {
-            Some(pin) => Some(Connector::Rustls(Arc::new(pin::client_config(pin)?))),
+            Some(pin) => {
+                let config = pinned_config(pin).map_err(|source| ClientError::Setup { source: Box::new(source) })?;
+                Some(Connector::Rustls(Arc::new(config)))
+            }
             None => None,
         };
         let config = WebSocketConfig::default().max_message_size(Some(FRAME_MAX)).max_frame_size(Some(FRAME_MAX));

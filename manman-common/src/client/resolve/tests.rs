@@ -1,7 +1,7 @@
 //! L14: the order in which an address is looked for.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -60,8 +60,11 @@ fn setup() -> tempfile::TempDir {
 }
 
 fn answering(address: &str) -> Lookup {
-    let address: SocketAddr = address.parse().expect("an address");
-    Arc::new(move |_| Box::pin(async move { Some(address) }))
+    let endpoint: Endpoint = address.parse().expect("an address");
+    Arc::new(move |_| {
+        let endpoint = endpoint.clone();
+        Box::pin(async move { Some(endpoint) })
+    })
 }
 
 #[tokio::test]
@@ -81,11 +84,11 @@ async fn l14_each_source_gives_way_to_the_one_before() {
 
     // The same program later, and the registry is down: its last answer, and no other's name.
     let resolver = Resolver::new().registry(nobody()).expect("a client").cache(home.path().join("cache"));
-    let resolver = resolver.network(answering("[fd00::5]:5"));
+    let resolver = resolver.network(answering(&format!("https://[fd00::5]:5#sha256={}", "ab".repeat(32))));
     let cached = resolver.resolve_in(&name(), None, no_environment).await.expect("found");
     assert_eq!(shown(&cached), ("http://10.0.0.3:3".to_owned(), Source::Cache));
     let other = resolver.resolve_in(&"other".parse().expect("a name"), None, no_environment).await.expect("found");
-    assert_eq!(shown(&other), ("http://[fd00::5]:5".to_owned(), Source::Network));
+    assert_eq!(shown(&other), (format!("https://[fd00::5]:5#sha256={}", "ab".repeat(32)), Source::Network));
 }
 
 #[tokio::test]
