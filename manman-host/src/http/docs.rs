@@ -1,21 +1,20 @@
-//! The API's description, a page to read it that needs no internet, and the landing page.
+//! The API's description, and a page to read it that needs no internet.
 
 use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use axum::routing::get;
 use utoipa::Modify;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, Paths, SecurityRequirement};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::auth::COOKIE;
-use super::login::page;
 use crate::app::AppRef;
 
-/// What our own pages may load: nothing from elsewhere, no script in the page itself.
+/// What our own pages may load: nothing from elsewhere, no script and no style in the page itself.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; \
+     manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 );
 
 /// Swagger UI writes styles into its elements.
@@ -54,19 +53,10 @@ impl Modify for Security {
     }
 }
 
-/// `/openapi.json`, `/docs` and `/`.
+/// `/openapi.json` and `/docs`.
 pub(super) fn routes(openapi: OpenApi) -> Router<AppRef> {
     let config = utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true).persist_authorization(false);
-    Router::new().route("/", get(landing)).merge(SwaggerUi::new("/docs").url("/openapi.json", openapi).config(config))
-}
-
-async fn landing() -> Response {
-    page(
-        StatusCode::OK,
-        "manman",
-        "<p>The host runs. Its API is described <a href=\"/docs\">here</a>.</p>\
-         <p>The console is opened by a link that works once. Get one on the host's machine:</p><pre>manman login</pre>",
-    )
+    Router::new().merge(SwaggerUi::new("/docs").url("/openapi.json", openapi).config(config))
 }
 
 /// Headers that every answer has.

@@ -1,5 +1,6 @@
 //! The host's HTTP side: all routes, and what they share.
 
+mod assets;
 pub mod auth;
 pub mod docs;
 pub mod error;

@@ -46,7 +46,7 @@ pub fn router(app: &AppRef, door: Door) -> Router {
         Door::Internal => api().merge(manman_front_door::registry::routes(app.registry.clone())),
     };
     let (router, openapi) = api.split_for_parts();
-    let router = router.merge(super::docs::routes(super::docs::finish(openapi)));
+    let router = router.merge(super::docs::routes(super::docs::finish(openapi))).merge(super::assets::routes());
     let router = match door {
         Door::Public => router,
         Door::Internal => router.route("/__internal/health", get(health)).merge(crate::front_door::internal(app)),
