@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+use crate::registry::curl;
+
 const UP: Duration = Duration::from_secs(90);
 
 /// An orchestrator that runs alone.
@@ -21,8 +23,13 @@ struct Orchestrator {
 
 impl Orchestrator {
     async fn start(data: &Path) -> Result<Self> {
+        Self::start_with(data, &[]).await
+    }
+
+    async fn start_with(data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(binary("manman-host")?);
         command.args(["orchestrator", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--data"]).arg(data);
+        command.envs(environment.iter().copied());
         let mut program = Program::spawn("manman-host orchestrator", &mut command)?;
         let ready = program.line("ready", UP).await?;
         let internal = program.line("internal", UP).await?;
@@ -137,6 +144,126 @@ fn an_orchestrator_runs_alone_and_forgets_nothing() -> Result<()> {
         let (good, said) = psql(&again, "w_links", "select n from t").await?;
         ensure!(good && said.trim() == "7", "{said}");
         drop(orchestrator);
+        forget_cluster(&data)
+    })
+}
+
+/// `curl -d BODY URL`, as a waifu's own start script may have it.
+async fn say(orchestrator: &Orchestrator, path: &str, body: &str) -> Result<(u16, Value)> {
+    curl(&["-H", "Content-Type: application/json", "-d", body], &format!("{}{path}", orchestrator.internal)).await
+}
+
+/// The requests of the text in which waifus were thought up, as they stand there.
+#[test]
+fn the_requests_of_the_text_work_from_an_empty_directory() -> Result<()> {
+    story(async {
+        let home = Home::empty()?;
+        let data = home.data().join("empty");
+        let mut orchestrator = Orchestrator::start(&data).await?;
+        let host = service().await?;
+        let hello = format!(
+            r#"{{
+                "name": "links",
+                "host": "{host}",
+                "additionalBinds": {{
+                    "https://link.waifu": "/link"
+                }}
+            }}"#
+        );
+        let (status, reply) = say(&orchestrator, "/__internal/hello", &hello).await?;
+        ensure!(status == 201 && reply["binds"]["accepted"] == json!(["https://link.waifu"]), "{status} {reply}");
+        let (status, _) = say(&orchestrator, "/__internal/hello", &hello).await?;
+        ensure!(status == 200, "{status}");
+        let (status, path) = curl(&[], &format!("{}/links/a?b", orchestrator.public)).await?;
+        ensure!(status == 200 && path == "/a?b", "{status} {path}");
+        let bound = curl(&["-H", "Host: link.waifu"], &format!("{}/x?q", orchestrator.public)).await?;
+        ensure!(bound == (200, json!("/link/x?q")), "{bound:?}");
+        let (status, _) = curl(&[], &format!("{}/links/__internal/health", orchestrator.public)).await?;
+        ensure!(status == 404, "what is internal is exposed: {status}");
+
+        let ask = |name: &str, secret: &str| format!(r#"{{ "name": "{name}", "secret": "{secret}" }}"#);
+        let (status, links) = say(&orchestrator, "/__internal/database", &ask("links", "the own secret of links")).await?;
+        ensure!(status == 200, "{status} {links}");
+        let keys: Vec<&str> = links.as_object().context("an object")?.keys().map(String::as_str).collect();
+        ensure!(keys == ["database", "host", "password", "port", "user"], "{keys:?}");
+        let mut others = Vec::new();
+        for name in ["blog", "photos"] {
+            let (status, other) = say(&orchestrator, "/__internal/database", &ask(name, "another secret of 16 bytes")).await?;
+            ensure!(status == 200, "{status} {other}");
+            others.push(other);
+        }
+        let own = links["database"].as_str().context("a database")?;
+        let (good, said) = psql(&links, own, "create table t (n int); insert into t values (7); select n from t").await?;
+        ensure!(good && said.contains('7'), "{said}");
+        for database in
+            others.iter().filter_map(|other| other["database"].as_str()).chain(["postgres", "orchestrator", "manman", "template1"])
+        {
+            let (good, said) = psql(&links, database, "select 1").await?;
+            ensure!(!good && said.contains("permission denied"), "links gets into {database}: {said}");
+        }
+        for other in &others {
+            let (good, said) = psql(other, own, "select n from t").await?;
+            ensure!(!good && said.contains("permission denied"), "{other} gets into {own}: {said}");
+        }
+        let (status, again) = say(&orchestrator, "/__internal/database", &ask("links", "the own secret of links")).await?;
+        ensure!(status == 200 && again == links, "the answer is another one: {status} {again}");
+
+        let (status, problem) = say(&orchestrator, "/__internal/database", &ask("links", "not the secret of links")).await?;
+        ensure!(status == 403 && problem["detail"].as_str().is_some_and(|text| text.contains("reported")), "{status} {problem}");
+        let token = std::fs::read_to_string(data.join("orchestrator/admin-token"))?;
+        let bearer = format!("Authorization: Bearer {}", token.trim());
+        let (status, incidents) = curl(&["-H", &bearer], &format!("{}/__internal/incidents", orchestrator.internal)).await?;
+        ensure!(status == 200 && incidents["total"] == 1 && incidents["items"][0]["name"] == "links", "{status} {incidents}");
+
+        // Ended by its person, and by a power cut: nobody says hello again.
+        for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
+            orchestrator.program.signal(signal)?;
+            orchestrator.program.ended(UP).await?;
+            orchestrator = Orchestrator::start(&data).await?;
+            eventually("the route is back without another hello", async || {
+                let there = curl(&[], &format!("{}/links/again", orchestrator.public)).await.map_err(|error| format!("{error:#}"))?;
+                if there == (200, json!("/again")) { Ok(()) } else { Err(format!("{there:?}")) }
+            })
+            .await?;
+            let bound = curl(&["-H", "Host: link.waifu"], &format!("{}/again", orchestrator.public)).await?;
+            ensure!(bound == (200, json!("/link/again")), "{bound:?}");
+        }
+        drop(orchestrator);
+        forget_cluster(&data)
+    })
+}
+
+#[test]
+fn a_kill_between_any_two_steps_of_a_database_is_healed_by_the_same_request() -> Result<()> {
+    story(async {
+        let home = Home::empty()?;
+        let data = home.data().join("killed");
+        let mut ready = Vec::new();
+        for step in ["begin", "role", "grant", "database", "revoke"] {
+            let failpoint = format!("provision.{step}");
+            let mut orchestrator = Orchestrator::start_with(&data, &[("MANMAN_FAILPOINT", &failpoint)]).await?;
+            let body = format!(r#"{{ "name": "after-{step}", "secret": "a secret for {step}, long enough" }}"#);
+            let cut = say(&orchestrator, "/__internal/database", &body).await;
+            ensure!(cut.is_err(), "{step}: it answered {cut:?}");
+            let ended = orchestrator.program.ended(UP).await?;
+            ensure!(std::os::unix::process::ExitStatusExt::signal(&ended) == Some(9), "{step}: it ended with {ended}");
+
+            let mut orchestrator = Orchestrator::start(&data).await?;
+            let (status, answer) = say(&orchestrator, "/__internal/database", &body).await?;
+            ensure!(status == 200, "{step}: {status} {answer}");
+            let (status, again) = say(&orchestrator, "/__internal/database", &body).await?;
+            ensure!(status == 200 && again == answer, "{step}: {status} {again}");
+            let own = answer["database"].as_str().context("a database")?.to_owned();
+            let (good, said) =
+                psql(&answer, &own, "create table t (n int); select count(*) from pg_database where datname like 'w\\_%'").await?;
+            ready.push(own.clone());
+            ensure!(good && said.lines().last() == Some(&*ready.len().to_string()), "{step}: there is not one database of each: {said}");
+            for other in ready.iter().filter(|other| **other != own) {
+                let (good, said) = psql(&answer, other, "select 1").await?;
+                ensure!(!good && said.contains("permission denied"), "{step}: it gets into {other}: {said}");
+            }
+            orchestrator.program.end();
+        }
         forget_cluster(&data)
     })
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// `curl ARGS… URL`: the status and what came back.
-async fn curl(arguments: &[&str], url: &str) -> Result<(u16, Value)> {
+pub(crate) async fn curl(arguments: &[&str], url: &str) -> Result<(u16, Value)> {
     let output = Command::new("curl").args(["-sS", "-w", "\n%{http_code}", "--max-time", "30"]).args(arguments).arg(url).output().await?;
     ensure!(output.status.success(), "curl {url}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;

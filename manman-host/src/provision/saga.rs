@@ -1,5 +1,6 @@
 //! The steps of making a database. Each looks at what is before it does anything.
 
+use manman_common::failpoint::reach;
 use manman_front_door::orchestrator::{Credentials, Secret, WaifuName, hash_secret, verify_secret};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -179,7 +180,7 @@ impl Provisioner {
         inside.close().await.map_err(error())
     }
 
-    /// Where a test wants it to, the work breaks off here as if the process had been killed.
+    /// Where a test wants it to, the work breaks off here, or the process is killed.
     #[cfg(test)]
     fn broken(&self, step: &'static str) -> Result<(), ProvisionError> {
         let mut wanted = self.fail_after.lock().expect("not poisoned");
@@ -192,7 +193,8 @@ impl Provisioner {
 
     #[cfg(not(test))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests break off here")]
-    fn broken(&self, _step: &'static str) -> Result<(), ProvisionError> {
+    fn broken(&self, step: &'static str) -> Result<(), ProvisionError> {
+        reach(&format!("provision.{step}"));
         Ok(())
     }
 }
