@@ -35,7 +35,7 @@ const PROGRESS_MAX: usize = 64 << 10;
 const HEADER_PREFIX: &str = "x-urocket-header-";
 
 /// Binds without ever taking a socket on which somebody answers.
-pub(crate) fn listen(path: &Path) -> Result<UnixListener, OpenError> {
+pub(crate) fn listen(path: &Path, users: bool) -> Result<UnixListener, OpenError> {
     let failed = |source| OpenError::Socket { path: path.to_owned(), source };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.exists() {
@@ -58,7 +58,8 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, OpenError> {
     let own = path.with_extension(format!("{}", std::process::id()));
     let _ = std::fs::remove_file(&own);
     let bound = std::os::unix::net::UnixListener::bind(&own).and_then(|listener| {
-        std::fs::set_permissions(&own, Permissions::from_mode(0o600))?;
+        // Other users may connect where they are to answer; each request says who it is from.
+        std::fs::set_permissions(&own, Permissions::from_mode(if users { 0o666 } else { 0o600 }))?;
         std::fs::rename(&own, path)?;
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
@@ -143,11 +144,13 @@ async fn handle(
 ) -> Response<Body> {
     let policy = engine.policy();
     let own = rustix::process::geteuid().as_raw();
-    let Some(peer) = peer.filter(|peer| peer.uid() == own || Some(peer.uid()) == policy.reply_uid) else {
+    let is_guest = |uid| engine.inner.options.users && engine.inner.users.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&uid);
+    let Some(peer) = peer.filter(|peer| peer.uid() == own || Some(peer.uid()) == policy.reply_uid || is_guest(peer.uid())) else {
         return Problem::new(StatusCode::FORBIDDEN, "this user may not answer here").response();
     };
     let path = request.uri().path();
-    if let Some(rest) = path.strip_prefix("/_/") {
+    let guest = peer.uid() != own && Some(peer.uid()) != policy.reply_uid;
+    if let Some(rest) = path.strip_prefix("/_/").filter(|rest| !guest || *rest == "health") {
         return internal(engine, rest);
     }
     if path == "/next" || path.starts_with("/next/") {
@@ -162,7 +165,7 @@ async fn handle(
         }
     }
     let _arriving = arriving.unwrap_or_else(|| Arriving::count(engine));
-    match answer(engine, &policy, peer, request).await {
+    match answer(engine, &policy, (peer, guest), request).await {
         Ok(()) => empty(StatusCode::NO_CONTENT),
         Err(problem) => problem.response(),
     }
@@ -214,7 +217,7 @@ enum Word {
     Progress,
 }
 
-async fn answer(engine: &Engine, policy: &Policy, peer: UCred, request: Request<Incoming>) -> Result<(), Problem> {
+async fn answer(engine: &Engine, policy: &Policy, (peer, guest): (UCred, bool), request: Request<Incoming>) -> Result<(), Problem> {
     let (head, body) = request.into_parts();
     let pid = peer.pid();
     let belongs = |root| pid.is_some_and(|pid| procfs::belongs(pid, root));
@@ -224,6 +227,10 @@ async fn answer(engine: &Engine, policy: &Policy, peer: UCred, request: Request<
     let id = id.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no request is named, by /uri/{id} or X-Request-Id"))?;
     let limit = if word == Word::Progress { PROGRESS_MAX } else { policy.max_body };
     let body = collect(body, limit).await?;
+    // A guest speaks for requests of its own user alone, whatever id it knows.
+    if guest && engine.inner.arbiter.user_of(id) != Some(peer.uid()) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "only the request's own processes may answer it"));
+    }
     if word == Word::Progress {
         let text = String::from_utf8_lossy(&body).into_owned();
         return engine.inner.arbiter.progress(id, text).then_some(()).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no such request"));

@@ -38,12 +38,13 @@ mod supervise;
 mod sweep;
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,7 @@ pub(crate) use self::history::History;
 pub use self::history::Record;
 pub(crate) use self::launch::Launcher;
 pub use crate::config::file::{OnDisconnect, OnExit};
+pub use crate::shim::Stand;
 
 use crate::back;
 use crate::clock;
@@ -81,6 +83,8 @@ pub struct Options {
     pub shim: Vec<OsString>,
     /// Start every process by the shim, so that none outlives this process.
     pub bound: bool,
+    /// Jobs may run as other users ([`Job::stand`]), which then may answer: each its own request alone.
+    pub users: bool,
 }
 
 /// Who may answer, and with what. May change while the engine runs.
@@ -99,7 +103,7 @@ impl Options {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         let policy = Policy { reply_uid: None, strict_peer: false, max_body: 64 << 20, reply_headers: Default::default() };
         let shim = vec!["/proc/self/exe".into(), crate::shim::WORD.into()];
-        Self { socket: socket.into(), policy, alone: false, shim, bound: false }
+        Self { socket: socket.into(), policy, alone: false, shim, bound: false, users: false }
     }
 }
 
@@ -120,6 +124,8 @@ pub struct Job {
     pub log: bool,
     /// Whether lines are events, too.
     pub lines: bool,
+    /// Another user, another view of its directory; both need a stage that is root.
+    pub stand: Stand,
     /// Kept until the process has gone: a permit, a lock.
     pub hold: Option<Box<dyn Any + Send>>,
 }
@@ -138,6 +144,7 @@ impl Job {
             limits: Limits::default(),
             log: false,
             lines: false,
+            stand: Stand::default(),
             hold: None,
         }
     }
@@ -312,6 +319,8 @@ pub(crate) struct Inner {
     pub(crate) groups: leaf::Groups,
     /// Bodies on their way at the back: an answer may be among them though its process has ended.
     pub(crate) arriving: AtomicUsize,
+    /// Users that have a process here now, and how many.
+    pub(crate) users: Mutex<HashMap<u32, usize>>,
     pub(crate) sweep: Notify,
     /// Kill what runs.
     pub(crate) stop: CancellationToken,
@@ -322,7 +331,7 @@ pub(crate) struct Inner {
 impl Engine {
     /// Opens the socket and serves it. To be called within a runtime.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let listener = back::listen(&options.socket)?;
+        let listener = back::listen(&options.socket, options.users)?;
         if options.alone {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| OpenError::Setup(error.into()))?;
         }
@@ -336,6 +345,7 @@ impl Engine {
             pools: Pools::default(),
             groups: leaf::Groups::find(options.alone),
             arriving: AtomicUsize::new(0),
+            users: Mutex::default(),
             sweep: Notify::new(),
             stop: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -370,6 +380,7 @@ impl Engine {
         let (events_tx, events) = mpsc::channel(EVENTS);
         // The entry first: an answer can not come before there is one to take it.
         let reply = self.inner.arbiter.open(id, &job.label, Some(events_tx.clone()));
+        self.inner.arbiter.set_user(id, job.stand.user.map(|(uid, _)| uid));
         let caller = CancellationToken::new();
         let guard = caller.clone().drop_guard();
         let ends = supervise::Ends { reply, answer: Some(answer_tx), ended: ended_tx, events: events_tx, caller };

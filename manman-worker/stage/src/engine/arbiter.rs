@@ -29,6 +29,8 @@ struct Entry {
     slot: Slot,
     /// The process whose group may answer.
     root: Option<i32>,
+    /// As whom it runs, where that is another user.
+    user: Option<u32>,
     label: String,
     started: u64,
     logs: Option<Arc<Mutex<Logs>>>,
@@ -67,8 +69,15 @@ pub(crate) enum Delivery {
 impl Arbiter {
     pub(crate) fn open(&self, id: Uuid, label: &str, events: Option<mpsc::Sender<Event>>) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
-        let entry =
-            Entry { slot: Slot::Waiting(sender), root: None, label: label.to_owned(), started: clock::unix_millis(), logs: None, events };
+        let entry = Entry {
+            slot: Slot::Waiting(sender),
+            root: None,
+            user: None,
+            label: label.to_owned(),
+            started: clock::unix_millis(),
+            logs: None,
+            events,
+        };
         self.live().insert(id, entry);
         receiver
     }
@@ -78,6 +87,16 @@ impl Arbiter {
             entry.root = Some(root);
             entry.logs = logs;
         }
+    }
+
+    pub(crate) fn set_user(&self, id: Uuid, user: Option<u32>) {
+        if let Some(entry) = self.live().get_mut(&id) {
+            entry.user = user;
+        }
+    }
+
+    pub(crate) fn user_of(&self, id: Uuid) -> Option<u32> {
+        self.live().get(&id).and_then(|entry| entry.user)
     }
 
     /// `is_own` says of the request's process whether the sender belongs to it.

@@ -88,7 +88,7 @@ fn launch(inner: &Inner, route: &Route, id: Uuid, leaf: &Leaf) -> Launch {
     let (mut program, mut name, mut args) = (command.program.clone(), command.name.clone(), command.args.clone());
     if inner.options.bound || !leaf.dirs().is_empty() || !leaf.rlimits.is_empty() {
         let own = &inner.options.shim;
-        args = shim::args(own.get(1..).unwrap_or_default(), leaf.dirs(), &leaf.rlimits, &program, &name, args);
+        args = shim::args(own.get(1..).unwrap_or_default(), leaf.dirs(), &leaf.rlimits, &shim::Stand::default(), (&program, &name), args);
         program = own.first().map(Into::into).unwrap_or_default();
         name = program.clone().into();
     }

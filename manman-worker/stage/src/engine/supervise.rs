@@ -43,6 +43,8 @@ pub(crate) struct Ends {
 
 pub(crate) async fn run(inner: Arc<Inner>, id: Uuid, mut job: Job, ends: Ends) {
     let hold = job.hold.take();
+    let user = job.stand.user.map(|(uid, _)| uid);
+    count_user(&inner, user, 1);
     let logs = Arc::new(Mutex::new(Logs::default()));
     let started_unix = clock::unix_millis();
     let mut request = Request { inner: &inner, id, job: &mut job, logs: &logs, answer: ends.answer, outcome: None };
@@ -54,9 +56,20 @@ pub(crate) async fn run(inner: Arc<Inner>, id: Uuid, mut job: Job, ends: Ends) {
     inner.history.add(record);
     inner.arbiter.close(id);
     inner.sweep.notify_one();
+    count_user(&inner, user, -1);
     drop(hold);
     if let Some(ended) = ended {
         let _ = ends.ended.send(ended);
+    }
+}
+
+fn count_user(inner: &Inner, user: Option<u32>, change: isize) {
+    let Some(uid) = user else { return };
+    let mut users = inner.users.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = users.entry(uid).or_default();
+    *count = count.saturating_add_signed(change);
+    if *count == 0 {
+        users.remove(&uid);
     }
 }
 
@@ -134,9 +147,9 @@ impl Request<'_> {
             Input::File(payload) => (args, file) = (job.command.args.clone(), Some(payload.clone())),
         }
         let (mut program, mut name) = (job.command.program.clone(), job.command.name.clone());
-        if self.inner.options.bound || !leaf.dirs().is_empty() || !leaf.rlimits.is_empty() {
+        if self.inner.options.bound || !leaf.dirs().is_empty() || !leaf.rlimits.is_empty() || !job.stand.is_plain() {
             let own = &self.inner.options.shim;
-            args = shim::args(own.get(1..).unwrap_or_default(), leaf.dirs(), &leaf.rlimits, &program, &name, args);
+            args = shim::args(own.get(1..).unwrap_or_default(), leaf.dirs(), &leaf.rlimits, &job.stand, (&program, &name), args);
             program = own.first().map(Into::into).unwrap_or_default();
             name = program.clone().into();
         }
