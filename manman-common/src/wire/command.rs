@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::logs::LogLine;
 use crate::message::Envelope;
-use crate::spec::{ActionSpec, Does, InputSpec};
+use crate::spec::{ActionSpec, Builtin, Does, InputSpec, RunSpec};
 use crate::status::Progress;
-use crate::{CommandId, Problem, ServerId, Timestamp};
+use crate::{CommandId, Kind, Problem, ServerId, Timestamp};
 
 /// `POST /server/{id}/command`: one of these shapes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,18 @@ pub struct CommandAnswer {
     /// With an action that is no console line: how far it is, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Box<ActionRun>>,
+}
+
+impl CommandAnswer {
+    /// The answer to whoever asked for an action and waited; a failure is that of the request.
+    pub fn of_run(run: ActionRun) -> Result<Self, Problem> {
+        match run.state {
+            ActionState::Failed => {
+                Err(run.problem.unwrap_or_else(|| Problem::new(Kind::BadGateway, "the action failed, and nothing says why")))
+            }
+            ActionState::Running | ActionState::Done | ActionState::Unknown => Ok(Self { action: Some(Box::new(run)), ..Self::default() }),
+        }
+    }
 }
 
 /// One run of an action that is no console line. It goes on whoever waits for it.
@@ -158,6 +170,14 @@ pub enum ActionKind {
 }
 
 impl ActionView {
+    /// All that can be done with a server, by name; what a worker can do with every one comes last.
+    #[must_use]
+    pub fn all(run: &RunSpec) -> Vec<Self> {
+        let own = run.actions.iter().map(|(name, spec)| Self::new(name, spec));
+        let builtins = Builtin::ALL.into_iter().filter(|builtin| !run.actions.contains_key(builtin.name()));
+        own.chain(builtins.map(|builtin| Self::new(builtin.name(), &builtin.spec()))).collect()
+    }
+
     #[must_use]
     pub fn new(name: &str, spec: &ActionSpec) -> Self {
         let kind = match spec.does() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use manman_common::message::forbidden_character;
-use manman_common::spec::{InputKind, InputSpec};
+use manman_common::spec::{ActionSpec, InputKind, InputSpec};
 use manman_common::{Kind, Problem, ServerSpec};
 use regex::RegexBuilder;
 use serde_json::Value;
@@ -30,18 +30,21 @@ pub(super) fn render(spec: &ServerSpec, name: &str, given: &BTreeMap<String, Val
     if action.disabled {
         return Err(Problem::new(Kind::Conflict, format!("the action `{name}` is disabled")));
     }
+    let values = checked(name, action, given)?;
+    let secret = |input: &str| action.inputs.get(input).is_some_and(|spec| spec.secret);
+    let line = fill(name, &action.console, |input| values.get(input).map(String::as_str))?;
+    let shown = fill(name, &action.console, |input| {
+        values.get(input).map(|value| if secret(input) && !value.is_empty() { "***" } else { value.as_str() })
+    })?;
+    Ok(Rendered { line, shown })
+}
+
+/// The value of each input of an action, or what is wrong with one of them.
+pub(crate) fn checked(name: &str, action: &ActionSpec, given: &BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, Problem> {
     if let Some(stranger) = given.keys().find(|input| !action.inputs.contains_key(*input)) {
         return Err(Problem::invalid(format!("inputs.{stranger}"), format!("the action `{name}` has no such input")));
     }
-    let mut values = BTreeMap::new();
-    for (input, spec) in &action.inputs {
-        values.insert(input.as_str(), (check(input, spec, given.get(input))?, spec.secret));
-    }
-    let line = fill(name, &action.console, |input| values.get(input).map(|(value, _)| value.as_str()))?;
-    let shown = fill(name, &action.console, |input| {
-        values.get(input).map(|(value, secret)| if *secret && !value.is_empty() { "***" } else { value.as_str() })
-    })?;
-    Ok(Rendered { line, shown })
+    action.inputs.iter().map(|(input, spec)| Ok((input.clone(), check(input, spec, given.get(input))?))).collect()
 }
 
 /// Puts values in place of `{{inputs.NAME}}`; a value is never looked at for further ones.

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::driver::{Driver, DriverError, DriverErrorKind};
 use crate::logs::{LogBook, LogBooks};
 use crate::reconcile::signals::{Climbed, Observed, Signal, SignalSender};
+pub(crate) use action::checked as checked_inputs;
 use answer::Window;
 pub(crate) use rcon::Fault;
 use read::{Typed, is_stop, read, read_action};

@@ -2,7 +2,8 @@
 
 use rusqlite::Connection;
 
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         value TEXT NOT NULL,
@@ -38,7 +39,20 @@ pub(super) const MIGRATIONS: &[&str] = &["
         metric INTEGER NOT NULL,
         event TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    -- Runs of actions that are no console lines. One that was running when its worker was killed is
+    -- told of as interrupted, and never begun again.
+    CREATE TABLE action (
+        id TEXT PRIMARY KEY,
+        server TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        running INTEGER NOT NULL,
+        run TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX action_at ON action (at);
+",
+];
 
 /// Brings the file to the newest version, each step in a transaction with its number. Answers the
 /// version found if that is newer than any known.

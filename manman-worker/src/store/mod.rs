@@ -4,6 +4,7 @@
 //! transaction is ever open across an `.await`. Every commit is on the disk when it is answered
 //! (`synchronous=FULL`). Nothing in here says that a game runs.
 
+mod actions;
 mod calls;
 mod error;
 mod identity;
