@@ -1,8 +1,7 @@
 //! What all parts of a running host share.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use manman_common::{Timestamp, TokenId};
 use manman_front_door::proxy::FrontDoor;
@@ -14,7 +13,8 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::games::Catalogue;
-use crate::http::auth::Caller;
+use crate::http::auth::Callers;
+use crate::http::login::Attempts;
 
 pub type AppRef = Arc<App>;
 
@@ -34,8 +34,9 @@ pub struct App {
     pub front_door: OnceLock<FrontDoor>,
     /// Tokens as they are revoked: whoever holds a socket open for one closes it.
     pub revoked: broadcast::Sender<TokenId>,
-    /// Callers by the hash of their secret, so that a beat costs no query.
-    pub callers: Mutex<HashMap<[u8; 32], Caller>>,
+    pub callers: Callers,
+    /// The brakes on guessing passwords.
+    pub attempts: Attempts,
     /// Where the host listens, once it does.
     pub bound: OnceLock<Bound>,
 }
@@ -80,7 +81,8 @@ impl App {
             fleet: Arc::new(Fleet::new()),
             front_door: OnceLock::new(),
             revoked: broadcast::channel(256).0,
-            callers: Mutex::default(),
+            callers: Callers::default(),
+            attempts: Attempts::default(),
             bound: OnceLock::new(),
         })
     }

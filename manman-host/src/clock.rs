@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use manman_common::{CommandId, ServerId, Timestamp, TokenId, WorkerId};
+use manman_common::{AccountId, CommandId, ServerId, Timestamp, TokenId, WorkerId};
 use rand::RngCore as _;
 use uuid::Uuid;
 
@@ -42,6 +42,11 @@ pub fn new_command_id() -> CommandId {
 #[must_use]
 pub fn new_token_id() -> TokenId {
     TokenId::from_uuid(Uuid::now_v7())
+}
+
+#[must_use]
+pub fn new_account_id() -> AccountId {
+    AccountId::from_uuid(Uuid::now_v7())
 }
 
 /// 256 random bits, for a secret.

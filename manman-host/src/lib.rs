@@ -16,6 +16,7 @@ pub mod http;
 pub(crate) mod hub;
 mod limit;
 mod mdns;
+pub mod password;
 pub mod postgres;
 pub mod provision;
 pub(crate) mod registry;

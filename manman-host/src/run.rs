@@ -15,7 +15,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
-use manman_common::wire::{LoginLink, Scope};
+use manman_common::wire::{LoginLink, Role, Scope};
 use manman_front_door::orchestrator;
 use manman_front_door::proxy::CertificateError;
 use tokio::task::JoinSet;
@@ -26,7 +26,8 @@ use crate::app::{App, AppRef, Bound};
 use crate::config::Config;
 use crate::context::{self, Context, ContextError};
 use crate::database::{self, DatabaseError};
-use crate::db::token::{Login, NewToken, token_admin_exists, token_insert};
+use crate::db::session::Grant;
+use crate::db::token::{NewToken, token_admin_exists, token_insert};
 use crate::games::Catalogue;
 use crate::http::auth::{identify, new_secret, secret_hash};
 use crate::http::login::login_link;
@@ -111,6 +112,8 @@ impl HostError {
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Longest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
+/// The first start's link is meant to be opened at once.
+const FIRST_LINK_LIFE: Duration = Duration::from_secs(10 * 60);
 /// What is under way when the host ends has so long to end by itself.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
@@ -198,8 +201,10 @@ impl Host {
     /// A link that signs a browser in as admin, once, within ten minutes.
     pub async fn login_link(&self) -> Result<LoginLink, HostError> {
         let mut conn = self.app.db.acquire().await.map_err(HostError::Prepare)?;
-        let login = Login { grants: Scope::Admin, label: String::new(), server_id: None };
-        login_link(&self.app, &mut conn, &login).await.map_err(|error| HostError::Prepare(sqlx::Error::Protocol(error.problem.detail)))
+        let grant = Grant { role: Role::Admin, label: String::new(), server_id: None, account_id: None, parent_id: None, until: None };
+        login_link(&self.app, &mut conn, &grant, FIRST_LINK_LIFE)
+            .await
+            .map_err(|error| HostError::Prepare(sqlx::Error::Protocol(error.problem.detail)))
     }
 
     /// A token that admits workers for an hour, for the worker that runs beside this host.
@@ -370,15 +375,9 @@ async fn make_token(app: &AppRef, scope: Scope, label: &str, life: Option<Durati
     let now = clock::now();
     let secret = new_secret(db::token::scope_text(scope));
     let token = NewToken {
-        id: clock::new_token_id(),
-        secret_hash: secret_hash(&secret),
-        scope,
         label: label.to_owned(),
-        worker_id: None,
-        server_id: None,
-        session: false,
-        created_at: now,
         expires_at: life.map(|life| now.plus(life)),
+        ..NewToken::new(clock::new_token_id(), secret_hash(&secret), scope, now)
     };
     let mut conn = app.db.acquire().await.map_err(HostError::Prepare)?;
     token_insert(&mut conn, &token).await.map_err(HostError::Prepare)?;

@@ -102,17 +102,7 @@ impl TestHost {
     /// A fresh token; `shape` may confine it.
     pub(crate) async fn token(&self, scope: Scope, shape: impl FnOnce(&mut NewToken)) -> String {
         let secret = new_secret(db::token::scope_text(scope));
-        let mut token = NewToken {
-            id: clock::new_token_id(),
-            secret_hash: secret_hash(&secret),
-            scope,
-            label: String::new(),
-            worker_id: None,
-            server_id: None,
-            session: false,
-            created_at: clock::now(),
-            expires_at: None,
-        };
+        let mut token = NewToken::new(clock::new_token_id(), secret_hash(&secret), scope, clock::now());
         shape(&mut token);
         token_insert(&mut self.app.db.acquire().await.expect("a connection"), &token).await.expect("a token");
         secret

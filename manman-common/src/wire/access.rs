@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ServerId, Timestamp, TokenId, WorkerId};
+use crate::{AccountId, ServerId, Timestamp, TokenId, WorkerId};
 
 /// What a token's holder may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,8 +55,12 @@ pub struct TokenView {
     pub label: String,
     pub server_id: Option<ServerId>,
     pub worker_id: Option<WorkerId>,
+    /// Whose it is: it ends with the account.
+    #[serde(default)]
+    pub account_id: Option<AccountId>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
+    /// Within a minute; a worker's within an hour.
     pub last_used_at: Option<Timestamp>,
 }
 

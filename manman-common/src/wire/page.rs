@@ -11,6 +11,13 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// The same page of what is made from each item.
+    pub fn map<U>(self, make: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(make).collect(), next: self.next }
+    }
+}
+
 /// The most items of one page.
 pub const PAGE_MAX: u32 = 200;
 /// The items of a page where nobody said how many.

@@ -1,5 +1,6 @@
 //! Postgres: functions `noun_verb(conn, ..)`, one file per noun, and the only users of sqlx.
 
+pub mod account;
 pub mod event;
 pub mod host;
 pub mod idempotency;
@@ -7,6 +8,7 @@ pub mod orchestrator;
 pub mod port;
 pub mod registry;
 pub mod server;
+pub mod session;
 pub mod status;
 pub mod token;
 pub mod worker;

@@ -96,11 +96,16 @@ impl Tenure {
                 .hint("close some; one stream serves any number of lines")
                 .retry_after(10)
         })?;
+        let revoked = app.revoked.subscribe();
+        // Revoked since the caller was looked up: the news has come and gone before we listened.
+        if app.callers.is_revoked(caller.token_id) {
+            return Err(Problem::new(Kind::Unauthenticated, "this token is not known here, or no longer valid"));
+        }
         let left = |at: manman_common::Timestamp| at.since(clock::now()).min(Duration::from_secs(86_400 * 365));
         Ok(Self {
             _place: place,
             token: caller.token_id,
-            revoked: app.revoked.subscribe(),
+            revoked,
             expires: caller.expires_at.map(|at| Instant::now() + left(at)),
             closing: app.fleet.closing.clone(),
         })

@@ -3,14 +3,24 @@
 //! Every route wants a token unless it is in [`OPEN`]. What the holder of a token may do is one
 //! match, [`Caller::allows`]; that is also where a worker is confined to itself and its servers.
 
+mod callers;
+mod client;
+
+use std::net::IpAddr;
+
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use manman_common::wire::Scope;
-use manman_common::{Kind, Problem, ServerId, Timestamp, TokenId, WorkerId};
+use manman_common::wire::{Role, Scope};
+use manman_common::{AccountId, Kind, Problem, ServerId, Timestamp, TokenId, WorkerId};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+pub use callers::Callers;
+pub use client::Client;
+pub(crate) use client::user_agent;
 
 use super::error::ApiError;
 use crate::app::{App, AppRef};
@@ -21,6 +31,7 @@ const OPEN: &[(Method, &str)] = &[
     (Method::GET, "/"),
     (Method::GET, "/assets/{*path}"),
     (Method::GET, "/login"),
+    (Method::POST, "/login"),
     (Method::GET, "/openapi.json"),
     (Method::GET, "/docs"),
     (Method::GET, "/docs/"),
@@ -56,6 +67,14 @@ pub struct Caller {
     /// An operator or viewer of this one server alone.
     pub server_id: Option<ServerId>,
     pub expires_at: Option<Timestamp>,
+    /// A browser that is signed in, rather than a token handed to somebody.
+    pub session: bool,
+    /// Whose session or token it is, where it is an account's.
+    pub account_id: Option<AccountId>,
+    /// The token that a session was made from.
+    pub parent_id: Option<TokenId>,
+    /// Where this request came from.
+    pub peer: Option<IpAddr>,
 }
 
 /// Something that one may or may not do.
@@ -75,6 +94,8 @@ pub enum Permission {
     /// Workers: accept, freeze, remove.
     ManageWorkers,
     ManageTokens,
+    /// Accounts, and the sessions of others.
+    ManagePeople,
     /// Be this worker: beat, link, register again.
     BeWorker(WorkerId),
     /// Report on a server of this worker.
@@ -99,7 +120,11 @@ impl Caller {
             }
             (
                 Scope::Operator,
-                Permission::ManageWorkers | Permission::ManageTokens | Permission::BeWorker(_) | Permission::ReportServer { .. },
+                Permission::ManageWorkers
+                | Permission::ManageTokens
+                | Permission::ManagePeople
+                | Permission::BeWorker(_)
+                | Permission::ReportServer { .. },
             )
             | (
                 Scope::Viewer,
@@ -107,6 +132,7 @@ impl Caller {
                 | Permission::RunServer { .. }
                 | Permission::ManageWorkers
                 | Permission::ManageTokens
+                | Permission::ManagePeople
                 | Permission::BeWorker(_)
                 | Permission::ReportServer { .. },
             )
@@ -116,7 +142,8 @@ impl Caller {
                 | Permission::CreateServer
                 | Permission::RunServer { .. }
                 | Permission::ManageWorkers
-                | Permission::ManageTokens,
+                | Permission::ManageTokens
+                | Permission::ManagePeople,
             )
             | (Scope::Join, _) => false,
         }
@@ -133,6 +160,7 @@ impl Caller {
             Permission::RunServer { .. } => "run this server",
             Permission::ManageWorkers => "manage workers",
             Permission::ManageTokens => "manage tokens",
+            Permission::ManagePeople => "manage accounts and sessions of others",
             Permission::BeWorker(_) => "speak for this worker",
             Permission::ReportServer { .. } => "speak for this server",
         };
@@ -143,6 +171,24 @@ impl Caller {
     #[must_use]
     pub fn actor(&self) -> String {
         if self.label.is_empty() { db::token::scope_text(self.scope).to_owned() } else { self.label.clone() }
+    }
+
+    /// The account that is signed in. A token of an account is not: whoever holds it may be
+    /// somebody else.
+    #[must_use]
+    pub fn person(&self) -> Option<AccountId> {
+        self.account_id.filter(|_| self.session)
+    }
+
+    /// The role, where it is not a machine that calls.
+    pub fn role(&self) -> Result<Role, ApiError> {
+        Role::of(self.scope).ok_or_else(|| Problem::new(Kind::Forbidden, "this is for people; a machine has no account").into())
+    }
+
+    /// An event's data: from where, and what it was and has become. Secrets are never among it.
+    #[must_use]
+    pub fn audit(&self, before: Value, after: Value) -> Value {
+        json!({ "peer": self.peer, "token_id": self.token_id, "account_id": self.person(), "before": before, "after": after })
     }
 }
 
@@ -199,8 +245,11 @@ pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request
         return error.into_response();
     }
     let open = OPEN.iter().any(|(method, open)| (method == request.method() || request.method() == Method::HEAD) && *open == path.as_str());
-    let presented = match present(&app, request.headers()).await {
+    let client = Client::of(&app, request.extensions(), request.headers());
+    let presented = match present_from(&app, request.method(), request.headers(), client).await {
         Ok(presented) => presented,
+        // What is open is open to a cookie that proves nothing, too, and then it counts for nothing.
+        Err(error) if open && error.kind() == Kind::Forbidden => Presented::Nothing,
         Err(error) => return error.into_response(),
     };
     if !open {
@@ -212,8 +261,20 @@ pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request
             Presented::Known(_) => {}
         }
     }
+    request.extensions_mut().insert(client);
     request.extensions_mut().insert(presented);
     next.run(request).await
+}
+
+async fn present_from(app: &App, method: &Method, headers: &HeaderMap, client: Client) -> Result<Presented, ApiError> {
+    if !method.is_safe() && !headers.contains_key(header::AUTHORIZATION) && secret_of(headers).is_some() {
+        check_own_page(headers)?;
+    }
+    let presented = present(app, headers).await?;
+    Ok(match presented {
+        Presented::Known(caller) => Presented::Known(Caller { peer: Some(client.peer), ..caller }),
+        other @ (Presented::Nothing | Presented::Unknown) => other,
+    })
 }
 
 pub(crate) async fn present(app: &App, headers: &HeaderMap) -> Result<Presented, ApiError> {
@@ -233,45 +294,56 @@ fn secret_of(headers: &HeaderMap) -> Option<&str> {
     cookies.flat_map(|line| line.split(';')).find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
-/// How many callers are remembered; beyond it all are forgotten, and asked for again.
-const CALLERS_MAX: usize = 20_000;
-
 /// The holder of a secret, unless it is unknown, revoked or expired.
 pub async fn identify(app: &App, secret: &str) -> Result<Option<Caller>, ApiError> {
     let hash = secret_hash(secret);
     let now = clock::now();
-    let remembered = app.callers.lock().ok().and_then(|callers| callers.get(&hash).cloned());
-    if let Some(caller) = remembered.filter(|caller| caller.expires_at.is_none_or(|at| at > now)) {
-        return Ok(Some(caller));
+    if let Some(found) = app.callers.find(&hash, now) {
+        if found.note {
+            note_use(app, found.caller.token_id, now);
+        }
+        return Ok(Some(found.caller));
     }
     let mut conn = app.db.acquire().await?;
     let Some(token) = db::token::token_find(&mut conn, &hash, now).await? else { return Ok(None) };
     let caller = Caller {
         token_id: token.id,
         scope: token.scope,
-        label: token.label,
+        label: token.account_name.unwrap_or(token.label),
         worker_id: token.worker_id,
         server_id: token.server_id,
         expires_at: token.expires_at,
+        session: token.session,
+        account_id: token.account_id,
+        parent_id: token.parent_id,
+        peer: None,
     };
-    if let Ok(mut callers) = app.callers.lock() {
-        if callers.len() >= CALLERS_MAX {
-            callers.clear();
+    Ok(app.callers.remember(hash, caller.clone(), now).then_some(caller))
+}
+
+/// Beside the request, which does not wait for it; where the database is away nothing is lost.
+fn note_use(app: &App, token: TokenId, now: Timestamp) {
+    let db = app.db.clone();
+    tokio::spawn(async move {
+        let noted = async { db::token::token_touch(&mut *db.acquire().await?, token, now).await };
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, "when a token was last used could not be written down");
         }
-        callers.insert(hash, caller.clone());
-    }
-    Ok(Some(caller))
+    });
 }
 
 /// To be called after the commit that revoked these tokens: they are forgotten, and whoever holds
 /// a socket open for one hears of it.
 pub fn tokens_revoked(app: &App, tokens: &[TokenId]) {
-    if let Ok(mut callers) = app.callers.lock() {
-        callers.retain(|_, caller| !tokens.contains(&caller.token_id));
-    }
+    app.callers.revoke(tokens);
     for token in tokens {
         let _ = app.revoked.send(*token);
     }
+}
+
+/// To be called after the commit that changed how an account is called.
+pub(crate) fn account_renamed(app: &App, account: AccountId) {
+    app.callers.forget(account);
 }
 
 #[must_use]
@@ -305,4 +377,16 @@ pub fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     let origin = origin.to_str().unwrap_or_default();
     let same = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
     if same { Ok(()) } else { Err(Problem::new(Kind::Forbidden, "a page of another origin may not open this").into()) }
+}
+
+/// Whether a browser says that a page of this host sends it. A cookie alone proves nothing: a
+/// browser sends it along with what other pages do.
+fn check_own_page(headers: &HeaderMap) -> Result<(), ApiError> {
+    // `check_origin` has looked at what it says.
+    let own = headers.contains_key(header::ORIGIN) || headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
+    if own {
+        return Ok(());
+    }
+    let problem = Problem::new(Kind::Forbidden, "a cookie changes nothing unless a page of this host sends it");
+    Err(problem.hint("programs send the header `Authorization: Bearer TOKEN`").into())
 }

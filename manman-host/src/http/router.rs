@@ -29,6 +29,9 @@ pub fn api() -> OpenApiRouter<AppRef> {
         .merge(super::game::routes())
         .merge(super::token::routes())
         .merge(super::login::routes())
+        .merge(super::me::routes())
+        .merge(super::session::routes())
+        .merge(super::account::routes())
         .merge(super::status::routes())
         .merge(super::metrics::routes())
 }

@@ -5,20 +5,22 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use manman_common::wire::{CreateToken, CreatedToken, PAGE_DEFAULT, PAGE_MAX, Page, Scope, TokenView};
-use manman_common::{Problem, TokenId};
+use manman_common::wire::{CreateToken, CreatedToken, Page, Scope, TokenView};
+use manman_common::{Kind, Problem, TokenId};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Caller, Permission, new_secret, secret_hash, tokens_revoked};
 use super::error::ApiResult;
 use super::extract::{Json, Path, Query};
+use super::paging::Paging;
 use crate::app::AppRef;
+use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
 use crate::db::server::server_get;
-use crate::db::token::{NewToken, scope_text, token_insert, token_list, token_revoke};
-use crate::{clock, db};
+use crate::db::token::{ListedToken, NewToken, scope_text, token_count_locked, token_insert, token_list, token_revoke};
 
 pub(crate) fn routes() -> OpenApiRouter<AppRef> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
@@ -29,6 +31,8 @@ const JOIN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// Ten years: longer is a slip of the keyboard.
 const LIFE_MAX: u64 = 10 * 365 * 24 * 60 * 60;
 const LABEL_MAX: usize = 64;
+/// Tokens that are valid at one time: a slip in somebody's loop fills no table.
+const TOKENS_MAX: i64 = 1_000;
 
 /// Makes a token. The answer is the only time that its secret is shown.
 ///
@@ -57,44 +61,45 @@ async fn create(State(app): State<AppRef>, caller: Caller, wish: Json<CreateToke
     let life = wish.expires_in.map(Duration::from_secs).or((wish.scope == Scope::Join).then_some(JOIN_LIFE));
     let secret = new_secret(scope_text(wish.scope));
     let token = NewToken {
-        id: clock::new_token_id(),
-        secret_hash: secret_hash(&secret),
-        scope: wish.scope,
         label: wish.label,
-        worker_id: None,
         server_id: wish.server_id,
-        session: false,
-        created_at: now,
+        account_id: caller.account_id,
         expires_at: life.map(|life| now.plus(life)),
+        ..NewToken::new(clock::new_token_id(), secret_hash(&secret), wish.scope, now)
     };
     let mut tx = app.db.begin().await?;
+    if token_count_locked(&mut tx, now).await? >= TOKENS_MAX {
+        let problem = Problem::new(Kind::Conflict, format!("there are {TOKENS_MAX} tokens, and that is the limit"));
+        return Err(problem.hint("revoke some: `manman token list` tells when each was last used").into());
+    }
     if let Some(server) = wish.server_id
         && server_get(&mut tx, server).await?.is_none()
     {
         return Err(Problem::invalid("server_id", format!("there is no server `{server}`")).into());
     }
     token_insert(&mut tx, &token).await?;
+    let view = view(ListedToken {
+        id: token.id,
+        scope: token.scope,
+        label: token.label,
+        worker_id: None,
+        server_id: token.server_id,
+        account_id: token.account_id,
+        created_at: now,
+        expires_at: token.expires_at,
+        last_used_at: None,
+    });
     let event = NewEvent {
         actor: caller.actor(),
         kind: "token.created",
-        server_id: token.server_id,
-        message: format!("a token of the scope {} was made{}", scope_text(token.scope), named(&token.label)),
-        data: serde_json::json!({ "token_id": token.id }),
+        server_id: view.server_id,
+        message: format!("a token of the scope {} was made{}", scope_text(view.scope), named(&view.label)),
+        data: caller.audit(Value::Null, json!(view)),
         ..NewEvent::default()
     };
     event_insert(&mut tx, now, &event).await?;
     tx.commit().await?;
     app.fleet.event_recorded();
-    let view = TokenView {
-        id: token.id,
-        scope: token.scope,
-        label: token.label,
-        server_id: token.server_id,
-        worker_id: None,
-        created_at: now,
-        expires_at: token.expires_at,
-        last_used_at: None,
-    };
     let no_store = (header::CACHE_CONTROL, "no-store");
     Ok((StatusCode::CREATED, [no_store], axum::Json(CreatedToken { token: secret, view })).into_response())
 }
@@ -117,32 +122,18 @@ struct ListQuery {
 #[utoipa::path(get, path = "/token", tag = "token", params(ListQuery), responses((status = 200, body = Page<TokenView>), (status = 403, body = Problem)))]
 async fn list(State(app): State<AppRef>, caller: Caller, Query(query): Query<ListQuery>) -> ApiResult<axum::Json<Page<TokenView>>> {
     caller.require(Permission::ManageTokens)?;
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("{limit} is out of range: 1 to {PAGE_MAX}")).into());
-    }
-    let after = match &query.cursor {
-        Some(cursor) => Some(cursor.parse().map_err(|_| Problem::invalid("cursor", "it is not the `next` of a page"))?),
-        None => None,
-    };
-    let mut tokens = token_list(&mut *app.db.acquire().await?, after, limit + 1, clock::now()).await?;
-    let more = tokens.len() > limit as usize;
-    tokens.truncate(limit as usize);
-    let next = if more { tokens.last().map(|listed| listed.token.id.to_string()) } else { None };
-    let view = |listed: db::token::ListedToken| TokenView {
-        id: listed.token.id,
-        scope: listed.token.scope,
-        label: listed.token.label,
-        server_id: listed.token.server_id,
-        worker_id: listed.token.worker_id,
-        created_at: listed.created_at,
-        expires_at: listed.token.expires_at,
-        last_used_at: listed.last_used_at,
-    };
-    Ok(axum::Json(Page { items: tokens.into_iter().map(view).collect(), next }))
+    let paging = Paging::read(query.limit, query.cursor.as_deref())?;
+    let tokens = token_list(&mut *app.db.acquire().await?, paging.after, paging.rows(), clock::now()).await?;
+    Ok(axum::Json(paging.page(tokens, |token| token.id).map(view)))
 }
 
-/// Revokes a token at once: open sockets of its holder are closed, too.
+fn view(token: ListedToken) -> TokenView {
+    let ListedToken { id, scope, label, worker_id, server_id, account_id, created_at, expires_at, last_used_at } = token;
+    TokenView { id, scope, label, server_id, worker_id, account_id, created_at, expires_at, last_used_at }
+}
+
+/// Revokes a token at once, and the sessions that were made from it: open sockets of its holder are
+/// closed, too.
 #[utoipa::path(
     delete, path = "/token/{id}", tag = "token",
     params(("id" = TokenId, Path)),
@@ -154,17 +145,18 @@ async fn revoke(State(app): State<AppRef>, caller: Caller, Path(key): Path<Strin
     let id: TokenId = key.parse().map_err(|_| unknown())?;
     let now = clock::now();
     let mut tx = app.db.begin().await?;
-    let (scope, label) = token_revoke(&mut tx, id, now).await?.ok_or_else(unknown)?;
+    let revoked = token_revoke(&mut tx, id, false, now).await?.ok_or_else(unknown)?;
+    let (scope, label) = (scope_text(revoked.scope), &revoked.label);
     let event = NewEvent {
         actor: caller.actor(),
         kind: "token.revoked",
-        message: format!("a token of the scope {} was revoked{}", scope_text(scope), named(&label)),
-        data: serde_json::json!({ "token_id": id }),
+        message: format!("a token of the scope {scope} was revoked{}", named(label)),
+        data: caller.audit(json!({ "id": id, "scope": scope, "label": label }), Value::Null),
         ..NewEvent::default()
     };
     event_insert(&mut tx, now, &event).await?;
     tx.commit().await?;
     app.fleet.event_recorded();
-    tokens_revoked(&app, &[id]);
+    tokens_revoked(&app, &revoked.ids);
     Ok(StatusCode::NO_CONTENT)
 }

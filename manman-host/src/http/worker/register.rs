@@ -111,15 +111,9 @@ async fn join(app: &AppRef, id: WorkerId, name: &Name, facts: &SessionFacts, cal
     })?;
     let secret = new_secret("worker");
     let token = NewToken {
-        id: clock::new_token_id(),
-        secret_hash: secret_hash(&secret),
-        scope: Scope::Worker,
         label: format!("worker {name}"),
         worker_id: Some(id),
-        server_id: None,
-        session: false,
-        created_at: now,
-        expires_at: None,
+        ..NewToken::new(clock::new_token_id(), secret_hash(&secret), Scope::Worker, now)
     };
     token_insert(&mut tx, &token).await?;
     let (kind, message) = match admission {
