@@ -68,7 +68,7 @@ export const GameMark = memo(function GameMark({ name }) {
   const text = visible(name);
   let hash = 0;
   for (const letter of text) hash = (hash * 31 + letter.codePointAt(0)) >>> 0;
-  const letters = text.split(/[\s._:/-]+/).filter(Boolean).slice(0, 2).map((word) => [...word][0].toUpperCase()).join('');
+  const letters = text.split(/[^\p{L}\p{N}]+/u).filter(Boolean).slice(0, 2).map((word) => [...word][0].toUpperCase()).join('');
   return html`<span class="gamemark" data-hue=${hash % 8} aria-hidden="true">${letters || '?'}</span>`;
 });
 

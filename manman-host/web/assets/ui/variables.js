@@ -46,7 +46,7 @@ const Variable = memo(function Variable({ name, spec, value, error, placeholder,
 function help(spec) {
   const parts = [spec.description && visible(spec.description)];
   if (spec.exposed === 'argv') parts.push('Others who are signed in on that machine can read it.');
-  return parts.filter(Boolean).join(' ') || null;
+  return parts.filter(Boolean).map((part, i, all) => (i < all.length - 1 && !/[.!?]$/.test(part) ? `${part}.` : part)).join(' ') || null;
 }
 
 /** What is wrong with each value, by name. */

@@ -1,0 +1,54 @@
+// What has happened, as it is shown: kinds in words, and what changed from what to what.
+
+/** Kinds in groups, for the filter: a kind that ends in a dot stands for all that begin so. */
+export const GROUPS = [
+  { value: '', label: 'Everything' },
+  { value: 'server.', label: 'Servers' },
+  { value: 'worker.', label: 'Machines' },
+  { value: 'login', label: 'Sign-ins' },
+  { value: 'account.', label: 'People' },
+  { value: 'token.', label: 'Tokens' },
+];
+
+export const matches = (event, { kind, server, worker, word }) =>
+  (!kind || event.kind === kind || (kind.endsWith('.') ? event.kind.startsWith(kind) : event.kind.startsWith(`${kind}.`))) &&
+  (!server || event.server_id === server) &&
+  (!worker || event.worker_id === worker) &&
+  (!word || `${event.actor} ${event.kind} ${event.message}`.toLowerCase().includes(word));
+
+const TONES = [
+  [/\.(crashed|failed|hung|kill_attempt|unknown|registration_refused)$|login\.(failed|refused|throttled)/, 'bad', 'warn'],
+  [/\.(backoff|kill|orphaned|pending|deleted|purged)$/, 'warn', 'warn'],
+  [/\.(ready|started|alive|joined|accepted|adopted)$/, 'good', 'check'],
+];
+
+/** The colour and picture of an event. */
+export function look(event) {
+  const found = TONES.find(([pattern]) => pattern.test(event.kind));
+  if (found) return { tone: found[1], icon: found[2] };
+  if (event.kind.startsWith('login') || event.kind.startsWith('token') || event.kind.startsWith('account')) return { tone: 'off', icon: 'key' };
+  if (event.kind.startsWith('worker')) return { tone: 'off', icon: 'machine' };
+  return { tone: 'off', icon: 'activity' };
+}
+
+/** Whether a person did it, and not a machine. */
+export const byPerson = (event) => event.actor !== 'host' && !event.actor.startsWith('worker ');
+
+/** What changed: `{name, before, after}`; values are text. */
+export function changes(data) {
+  const before = data?.before;
+  const after = data?.after;
+  if (!isMap(before) && !isMap(after)) return [];
+  const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])];
+  return names
+    .map((name) => ({ name, before: text(before?.[name]), after: text(after?.[name]) }))
+    .filter((one) => one.before !== one.after)
+    .slice(0, 50);
+}
+
+const isMap = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
+
+function text(value) {
+  if (value === undefined || value === null) return '–';
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
