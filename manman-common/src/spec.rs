@@ -109,6 +109,35 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// A game of which nothing else is known: started as it is, without ports, ready once it runs.
+    #[must_use]
+    pub fn new(game_id: GameId) -> Self {
+        Self {
+            game_id,
+            argv: Vec::new(),
+            env: BTreeMap::new(),
+            ports: Vec::new(),
+            limits: Limits::default(),
+            ready: ReadyRule::default(),
+            stop: Vec::new(),
+            query: None,
+            console: ConsoleKind::default(),
+            actions: BTreeMap::new(),
+            restart: RestartPolicy::default(),
+            docker: DockerSpec::default(),
+            steam: None,
+            process: ProcessSpec::default(),
+            files: Vec::new(),
+            console_access: None,
+            players: None,
+            hang: None,
+            data: DataSpec::default(),
+            update: UpdatePolicy::default(),
+        }
+    }
+}
+
+impl RunSpec {
     /// An action of the game's or the server's own, else what a worker can do with every server.
     #[must_use]
     pub fn action(&self, name: &str) -> Option<std::borrow::Cow<'_, ActionSpec>> {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use manman_common::game_id::GameId;
-use manman_common::spec::{
-    ConsoleKind, DataSpec, DockerSpec, Limits, PortSpec, ProcessSpec, ReadyRule, SteamSpec, StopRung, StopStep, UpdatePolicy,
-};
+use manman_common::spec::{DockerSpec, Limits, PortSpec, SteamSpec, StopRung, StopStep};
 use manman_common::wire::CreateServer;
 use manman_common::{Problem, RunSpec};
 
@@ -43,25 +41,14 @@ pub(super) fn resolve_bare(request: &CreateServer, ports: Vec<PortSpec>) -> Resu
     };
     Ok(RunSpec {
         steam,
-        process: ProcessSpec::default(),
-        files: Vec::new(),
-        console_access: None,
-        players: None,
-        hang: None,
-        data: DataSpec::default(),
-        update: UpdatePolicy::default(),
-        game_id: request.game_id.clone(),
         argv,
         env: request.env.clone(),
         limits: request.limits.clone(),
-        ready: ReadyRule::default(),
         stop: default_stop(),
-        query: None,
-        console: ConsoleKind::Stdin,
-        actions: BTreeMap::new(),
         restart: request.restart.unwrap_or_default(),
         docker,
         ports,
+        ..RunSpec::new(request.game_id.clone())
     })
 }
 

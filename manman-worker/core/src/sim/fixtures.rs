@@ -1,6 +1,6 @@
 //! Worlds to start from.
 
-use manman_common::spec::{DockerSpec, Limits, ReadyRule, RestartPolicy, StopMode};
+use manman_common::spec::{RestartPolicy, StopMode};
 use manman_common::{DesiredState, Generation, InstanceId, RunSpec, ServerId, ServerSpec};
 use uuid::Uuid;
 
@@ -22,27 +22,6 @@ pub(crate) fn spec(number: u128) -> ServerSpec {
         stop_mode: StopMode::Graceful,
         restart_seq: 0,
         purge: false,
-        run: RunSpec {
-            steam: None,
-            process: manman_common::spec::ProcessSpec::default(),
-            files: Vec::new(),
-            console_access: None,
-            players: None,
-            hang: None,
-            data: manman_common::spec::DataSpec::default(),
-            update: manman_common::spec::UpdatePolicy::default(),
-            game_id: "docker:manman/openarena".parse().expect("a sound game id"),
-            argv: Vec::new(),
-            env: Default::default(),
-            ports: Vec::new(),
-            limits: Limits::default(),
-            ready: ReadyRule::default(),
-            stop: Vec::new(),
-            query: None,
-            console: Default::default(),
-            actions: Default::default(),
-            restart: RestartPolicy::Always,
-            docker: DockerSpec::default(),
-        },
+        run: RunSpec { restart: RestartPolicy::Always, ..RunSpec::new("docker:manman/openarena".parse().expect("a sound game id")) },
     }
 }

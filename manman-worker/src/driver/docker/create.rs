@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
-use manman_common::{ServerSpec, SessionEpoch};
+use manman_common::spec::{PortSpec, Protocol};
+use manman_common::{RunSpec, ServerSpec, SessionEpoch};
 
 use super::fields::Fields;
 use super::volumes::Volume;
@@ -23,11 +24,12 @@ const LOG_FILES: &str = "3";
 
 pub(super) fn body(spec: &ServerSpec, image: &str, fields: &Fields, epoch: SessionEpoch, volumes: &[Volume]) -> ContainerCreateBody {
     let run = &spec.run;
-    let inner = |port: &manman_common::spec::PortSpec| format!("{}/{}", port.inner_port(), port.protocol.as_str());
+    let inner = |port: &PortSpec| format!("{}/{}", port.inner_port(), port.protocol.as_str());
     let exposed: HashSet<String> = run.ports.iter().map(inner).collect();
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     for port in &run.ports {
-        let outer = PortBinding { host_ip: Some("0.0.0.0".to_owned()), host_port: Some(port.port.to_string()) };
+        let host_ip = if is_console_alone(run, port) { "127.0.0.1" } else { "0.0.0.0" };
+        let outer = PortBinding { host_ip: Some(host_ip.to_owned()), host_port: Some(port.port.to_string()) };
         bindings.entry(inner(port)).or_default().get_or_insert_default().push(outer);
     }
     let given = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
@@ -70,6 +72,15 @@ pub(super) fn body(spec: &ServerSpec, image: &str, fields: &Fields, epoch: Sessi
     }
 }
 
+/// Whether a port is there for the remote console and nothing else: the worker reaches it on the
+/// loopback, and its password is all that would keep strangers out. Players come by UDP, or by the
+/// port that is named for them.
+fn is_console_alone(run: &RunSpec, port: &PortSpec) -> bool {
+    let asked = run.query.as_ref().is_some_and(|query| query.port == port.port);
+    let console = run.console_access.as_ref().is_some_and(|access| access.port == port.port);
+    console && !asked && port.protocol == Protocol::Tcp && port.name != "game"
+}
+
 /// A bind whose source must exist: the older form would have the engine make it, as root.
 fn mount(volume: &Volume) -> Mount {
     Mount {
@@ -82,4 +93,28 @@ fn mount(volume: &Volume) -> Mount {
 
 fn saturate(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use manman_common::spec::{ConsoleAccess, QuerySpec};
+
+    use super::*;
+
+    fn port(name: &str, protocol: Protocol, port: u16) -> PortSpec {
+        PortSpec { name: name.to_owned(), protocol, port, container_port: None }
+    }
+
+    #[test]
+    fn a_port_of_the_console_alone_is_for_this_machine() {
+        let mut run = RunSpec::new("docker:itzg/minecraft-server".parse().expect("a game"));
+        run.console_access = Some(ConsoleAccess { port: 25575, secret: Some("s".to_owned()) });
+        assert!(is_console_alone(&run, &port("rcon", Protocol::Tcp, 25575)));
+        assert!(!is_console_alone(&run, &port("game", Protocol::Tcp, 25565)));
+        // Quake's console is the game's own port; so is that of whoever plays by TCP.
+        assert!(!is_console_alone(&run, &port("game", Protocol::Udp, 25575)));
+        assert!(!is_console_alone(&run, &port("game", Protocol::Tcp, 25575)));
+        run.query = Some(QuerySpec { protocol: "valve".to_owned(), port: 25575 });
+        assert!(!is_console_alone(&run, &port("rcon", Protocol::Tcp, 25575)));
+    }
 }

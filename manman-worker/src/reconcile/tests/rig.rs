@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use manman_common::spec::{DockerSpec, Limits, ReadyRule, RestartPolicy, StopMode};
+use manman_common::spec::{RestartPolicy, StopMode};
 use manman_common::{DesiredState, Generation, InstanceId, Phase, Revision, RunSpec, ServerId, ServerSpec, ServerStatus};
 use tokio::task::JoinHandle;
 
@@ -178,28 +178,7 @@ pub(crate) fn spec(number: u128) -> ServerSpec {
         stop_mode: StopMode::Graceful,
         restart_seq: 0,
         purge: false,
-        run: RunSpec {
-            steam: None,
-            process: manman_common::spec::ProcessSpec::default(),
-            files: Vec::new(),
-            console_access: None,
-            players: None,
-            hang: None,
-            data: manman_common::spec::DataSpec::default(),
-            update: manman_common::spec::UpdatePolicy::default(),
-            game_id: "docker:manman/openarena".parse().expect("a sound game id"),
-            argv: Vec::new(),
-            env: Default::default(),
-            ports: Vec::new(),
-            limits: Limits::default(),
-            ready: ReadyRule::default(),
-            stop: Vec::new(),
-            query: None,
-            console: Default::default(),
-            actions: Default::default(),
-            restart: RestartPolicy::Always,
-            docker: DockerSpec::default(),
-        },
+        run: RunSpec { restart: RestartPolicy::Always, ..RunSpec::new("docker:manman/openarena".parse().expect("a sound game id")) },
     }
 }
 

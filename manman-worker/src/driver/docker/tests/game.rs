@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use manman_common::spec::{DockerSpec, Limits, ReadyRule, StopMode, StopRung};
+use manman_common::spec::{DockerSpec, StopMode, StopRung};
 use manman_common::{DesiredState, Generation, RunSpec, ServerId, ServerSpec, WorkerId};
 use manman_worker_core::{Instance, InstanceState};
 use tempfile::TempDir;
@@ -140,26 +140,10 @@ pub(crate) fn spec() -> ServerSpec {
         restart_seq: 0,
         purge: false,
         run: RunSpec {
-            steam: None,
-            process: manman_common::spec::ProcessSpec::default(),
-            files: Vec::new(),
-            console_access: None,
-            players: None,
-            hang: None,
-            data: manman_common::spec::DataSpec::default(),
-            update: manman_common::spec::UpdatePolicy::default(),
-            game_id: format!("docker:{IMAGE}").parse().expect("a game"),
             argv: vec!["and".to_owned(), "running".to_owned()],
             env: [("WHO".to_owned(), "me".to_owned())].into(),
-            ports: Vec::new(),
-            limits: Limits::default(),
-            ready: ReadyRule::default(),
-            stop: Vec::new(),
-            query: None,
-            console: Default::default(),
-            actions: Default::default(),
-            restart: Default::default(),
             docker: DockerSpec { data: Some("/data".to_owned()), ..DockerSpec::default() },
+            ..RunSpec::new(format!("docker:{IMAGE}").parse().expect("a game"))
         },
     }
 }
