@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use manman_common::client::Client;
-use manman_common::status::ExitRecord;
+use manman_common::status::{Condition, ExitRecord};
 use manman_common::wire::ServerView;
 use manman_common::{DesiredState, Generation, InstanceId, Phase};
 use tokio::time::Instant;
@@ -65,8 +65,10 @@ pub(crate) async fn wait(wait: Wait<'_>) -> Result<ServerView, Failure> {
     let id = server.id.to_string();
     let mut crashes = Crashes::default();
     let mut away_since: Option<Instant> = None;
+    let before = server.conditions.clone();
     loop {
-        match judge(&server, goal, generation) {
+        let verdict = if still_says(&server, &before) { Verdict::Going("asked".to_owned()) } else { judge(&server, goal, generation) };
+        match verdict {
             Verdict::Reached => return Ok(server),
             Verdict::Lost { message, hint } => return Err(Failure { hint, ..Failure::new(message) }),
             Verdict::Going(word) => show.step(&server, &word, start.elapsed()),
@@ -95,6 +97,12 @@ pub(crate) async fn wait(wait: Wait<'_>) -> Result<ServerView, Failure> {
             Err(error) => return Err(refused(format!("could not look at `{}`", server.name), error)),
         }
     }
+}
+
+/// Whether a failed server still gives the reason that it had when the wish was made: the worker has
+/// not begun, since a new failure has a moment of its own.
+fn still_says(server: &ServerView, before: &[Condition]) -> bool {
+    server.phase == Phase::Failed && !before.is_empty() && server.conditions == before
 }
 
 fn judge(server: &ServerView, goal: Goal, generation: Generation) -> Verdict {

@@ -49,6 +49,21 @@ fn somebody_elses_newer_wish_ends_the_waiting() {
 }
 
 #[test]
+fn the_reason_of_before_the_wish_is_not_its_answer_and_a_new_one_is() {
+    let failed = |since: &str| {
+        let mut view = server("Failed", "running", 2, 0);
+        let condition = json!([{"type": "InstallFailed", "message": "the disk is full", "since": since}]);
+        view.conditions = serde_json::from_value(condition).expect("conditions");
+        view
+    };
+    let before = failed("2026-11-20T12:00:00Z").conditions;
+    assert!(still_says(&failed("2026-11-20T12:00:00Z"), &before));
+    assert!(!still_says(&failed("2026-11-20T12:00:09Z"), &before));
+    assert!(is_lost(&judge(&failed("2026-11-20T12:00:09Z"), Goal::Ready, Generation::new(2))));
+    assert!(!still_says(&server("Failed", "running", 2, 0), &[]));
+}
+
+#[test]
 fn a_failure_says_why_and_what_to_do() {
     let mut view = server("Failed", "running", 1, 1);
     view.conditions = serde_json::from_value(json!([
