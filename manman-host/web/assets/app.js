@@ -4,7 +4,7 @@ import { html, render, useEffect, useLayoutEffect, useRef, useState } from './ui
 import { Icon } from './ui/icon.js';
 import { Button } from './ui/button.js';
 import { Empty, ErrorNote, Loading } from './ui/state.js';
-import { Foreign } from './ui/text.js';
+import { Foreign, moment } from './ui/text.js';
 import { KeysHelp, useShortcut } from './ui/keys.js';
 import { Questions } from './ui/dialog.js';
 import { Toasts, announce } from './ui/toast.js';
@@ -12,7 +12,6 @@ import { useMay, useMe, useSecond, useSignal, useStore } from './ui/use.js';
 import { Page } from './ui/page.js';
 import { look, session, signOut } from './session.js';
 import { open, close, retryNow } from './feed.js';
-import { moment } from './ui/text.js';
 import { href, parse } from './router.js';
 import { initials, duration } from './format.js';
 import { nextTheme, theme } from './ui/theme.js';
@@ -60,7 +59,8 @@ function usePage(name) {
     if (loaded.has(name) || !PAGES[name]) return undefined;
     let here = true;
     fail(null);
-    PAGES[name]().then(
+    // Once more where the network changed just then.
+    PAGES[name]().catch(() => new Promise((wait) => setTimeout(wait, 600)).then(PAGES[name])).then(
       (module) => {
         loaded.set(name, module.default);
         if (here) draw((count) => count + 1);
@@ -180,7 +180,7 @@ function App() {
   }, [state]);
   let view = null;
   if (state === 'in') view = html`<${Shell} route=${route} />`;
-  else if (state === 'out') view = html`<${Outside} page="login" />`;
+  else if (state === 'out') view = html`<${Outside} />`;
   else if (state === 'unreachable') {
     view = html`<main class="outside"><${ErrorNote} error=${error} retry=${() => look().catch(() => {})} /></main>`;
   } else view = html`<main class="outside"><${Loading} lines=${4} /></main>`;
@@ -198,3 +198,4 @@ look().catch(() => {});
 const root = document.getElementById('app');
 root.textContent = '';
 render(html`<${App} />`, root);
+dispatchEvent(new Event('manman-ready'));

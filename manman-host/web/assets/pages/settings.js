@@ -150,6 +150,10 @@ function People() {
   const me = useMe();
   const [run] = useAct();
   const change = (one, part, said) => run(() => api.put(path('account', one.id), part).then(load.reload), said);
+  const link = async (one) => {
+    const made = await run(() => api.post(`${path('account', one.id)}/login-link`));
+    if (made) open({ kind: 'link', account: one, made });
+  };
   const remove = async (one) => {
     const sure = await ask({
       title: `Delete the account ${visible(one.name)}?`, text: 'Its sessions and tokens end at once. What it has done stays in the activity.', confirm: 'Delete it', danger: true, type: one.name,
@@ -164,14 +168,23 @@ function People() {
         : html`<ul class="list card">${list.map((one) => html`<li key=${one.id} class=${one.disabled ? 'faint' : ''}>
             <span class="avatar" aria-hidden="true">${visible(one.name).slice(0, 1).toUpperCase()}</span>
             <div class="list-text"><p><strong><${Foreign} text=${one.name} /></strong> ${one.id === me.account_id && html`<${Badge} tone="good">you<//>`} ${one.disabled && html`<${Badge} tone="warn">disabled<//>`}</p>
-              <p class="muted small">${roleName(one.role)}${one.server_id && html` of <${ServerName} id=${one.server_id} />`} · ${one.has_password ? 'with a password' : 'by link'} · seen <${Ago} at=${one.last_seen_at} /></p></div>
+              <p class="muted small">${roleName(one.role)}${one.server_id && html` of <${ServerName} id=${one.server_id} />`} · ${one.has_password ? 'with a password' : 'by link'} · ${one.last_seen_at ? html`seen <${Ago} at=${one.last_seen_at} />` : 'never seen'}</p></div>
             <${Menu} label=${`More for ${visible(one.name)}`} items=${[
+              { label: 'Link to sign in…', icon: 'link', disabled: one.disabled, why: 'It is disabled', onClick: () => link(one) },
               { label: 'Change…', icon: 'edit', onClick: () => open({ kind: 'edit', account: one }) },
               { label: one.disabled ? 'Enable' : 'Disable', icon: 'key', disabled: one.id === me.account_id, why: 'Not yourself', onClick: () => change(one, { disabled: !one.disabled }, `${visible(one.name)} is ${one.disabled ? 'enabled' : 'disabled'}`) },
               { label: 'Delete…', icon: 'trash', danger: true, disabled: one.id === me.account_id, why: 'Not yourself', onClick: () => remove(one) },
             ]} /></li>`)}</ul>`}<//>
-    ${dialog && html`<${AccountDialog} account=${dialog.account} onClose=${() => open(null)} onDone=${load.reload} />`}
+    ${dialog?.kind === 'link' && html`<${LinkDialog} name=${dialog.account.name} url=${dialog.made.url} until=${dialog.made.expires_at} onClose=${() => open(null)} />`}
+    ${dialog && dialog.kind !== 'link' && html`<${AccountDialog} account=${dialog.account} onClose=${() => open(null)} onDone=${load.reload} />`}
   <//>`;
+}
+
+function LinkDialog({ name, url, until, onClose }) {
+  return html`<${Dialog} title=${`A link for ${visible(name)}`} onClose=${onClose}><div class="stack">
+    <p>Give it to ${visible(name)}: it signs in once, until ${moment(until)}. A password can be chosen afterwards.</p>
+    <${CopyLine} text=${url} label="Link to sign in" />
+    <footer class="dialog-foot"><${Button} kind="primary" onClick=${onClose}>Done<//></footer></div><//>`;
 }
 
 function useServerOptions() {
@@ -212,10 +225,7 @@ function AccountDialog({ account = null, onClose, onDone }) {
     else onClose();
   };
   if (made) {
-    return html`<${Dialog} title=${`A link for ${visible(name)}`} onClose=${onClose}><div class="stack">
-      <p>Give it to ${visible(name)}: it signs in once, until ${moment(made.login_expires_at)}. A password can be chosen afterwards.</p>
-      <${CopyLine} text=${made.login_url} label="Link to sign in" />
-      <footer class="dialog-foot"><${Button} kind="primary" onClick=${onClose}>Done<//></footer></div><//>`;
+    return html`<${LinkDialog} name=${name} url=${made.login_url} until=${made.login_expires_at} onClose=${onClose} />`;
   }
   return html`<${Dialog} title=${account ? `Change ${visible(account.name)}` : 'Add a person'} onClose=${onClose}><form class="stack" onSubmit=${submit} novalidate>
     <${TextField} label="Name" required value=${name} onInput=${(text) => (setName(text), setError(null))} error=${said('name') ?? (tried || name !== '' ? wrong.name : null)} autocapitalize="off" spellcheck=${false} />
@@ -263,7 +273,7 @@ function Tokens() {
         : html`<ul class="list card">${list.map((one) => html`<li key=${one.id}>
             <span class="list-mark"><${Icon} name="key" /></span>
             <div class="list-text"><p><strong><${Foreign} text=${one.label || 'without a label'} /></strong> <${Badge}>${visible(one.scope)}<//></p>
-              <p class="muted small">${one.server_id && html`of <${ServerName} id=${one.server_id} /> · `}made <${Ago} at=${one.created_at} /> · used <${Ago} at=${one.last_used_at} /> · ${one.expires_at ? html`until ${moment(one.expires_at)}` : 'does not expire'}</p></div>
+              <p class="muted small">${one.server_id && html`of <${ServerName} id=${one.server_id} /> · `}made <${Ago} at=${one.created_at} /> · ${one.last_used_at ? html`used <${Ago} at=${one.last_used_at} />` : 'never used'} · ${one.expires_at ? html`until ${moment(one.expires_at)}` : 'does not expire'}</p></div>
             <${Button} small onClick=${() => revoke(one)} label=${`Revoke ${visible(one.label || one.scope)}`} icon="trash" /></li>`)}</ul>`;
     }}<//>
     ${adding && html`<${TokenDialog} onClose=${() => add(false)} onDone=${load.reload} />`}

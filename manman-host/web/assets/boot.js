@@ -1,0 +1,38 @@
+// Before the console itself: the theme that was chosen on this device, so that nothing flashes, and a
+// second try for a file that did not come because the network changed just then.
+
+(() => {
+  try {
+    const theme = localStorage.getItem('manman.theme');
+    if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
+  } catch {
+    // Without storage the system decides.
+  }
+
+  const TRIES = 3;
+  const KEY = 'manman.tries';
+  // A module that could not be fetched is an error of its script element, which does not bubble.
+  addEventListener(
+    'error',
+    ({ target }) => {
+      if (target?.tagName !== 'SCRIPT' && target?.tagName !== 'LINK') return;
+      let tries = TRIES;
+      try {
+        tries = Number(sessionStorage.getItem(KEY) ?? 0);
+        sessionStorage.setItem(KEY, String(tries + 1));
+      } catch {
+        // Where nothing can be counted, nothing is tried for ever.
+      }
+      if (tries < TRIES) setTimeout(() => location.reload(), 400 * 2 ** tries);
+      else document.getElementById('app').textContent = 'The console could not be loaded. Look whether the host is there, and load this page anew.';
+    },
+    true,
+  );
+  addEventListener('manman-ready', () => {
+    try {
+      sessionStorage.removeItem(KEY);
+    } catch {
+      // Nothing was counted.
+    }
+  });
+})();
