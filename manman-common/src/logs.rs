@@ -167,6 +167,12 @@ pub enum LogEnd {
     Shutdown,
 }
 
+/// Longest pattern of a search, in bytes.
+pub const GREP_MAX: usize = 1024;
+
+/// Size of a pattern's automaton in bytes; a person's is far below.
+pub const GREP_COMPILED_MAX: usize = 1 << 20;
+
 /// Most lines of one page, or hits of one search, that `limit` may ask for.
 pub const LIMIT_MAX: u64 = 10_000;
 

@@ -121,10 +121,12 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Thousandths of a core, over the last sample.
     pub cpu_millis: u32,
-    #[serde(default)]
-    pub network_received_bytes: u64,
-    #[serde(default)]
-    pub network_sent_bytes: u64,
+    /// Since the instance began; absent where nobody counts, as for games that share the machine's
+    /// network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_received_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_sent_bytes: Option<u64>,
 }
 
 /// A server as its worker last saw it.

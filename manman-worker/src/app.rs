@@ -26,10 +26,11 @@ use crate::driver::process::{ProcessDriver, Processes};
 use crate::host_link::{self, LinkState, Registration};
 use crate::identity::{DataDir, refuse_copy};
 use crate::logs::{LogBooks, Retention};
+use crate::metrics::Metrics;
 use crate::probe::Supervisor;
 use crate::reconcile::{LoopClock, Parts, Reconciler};
 use crate::store::{Meta, Store};
-use crate::{api, clock, find};
+use crate::{api, clock, find, metrics};
 pub use error::RunError;
 pub(crate) use worker::Worker;
 
@@ -112,7 +113,8 @@ pub async fn run_with_ready(
     let mut drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(processes)];
     drivers.extend(docker.iter().map(|docker| Arc::clone(docker) as Arc<dyn Driver>));
     let (signals, signal_receiver) = crate::reconcile::signals::channel();
-    let supervision = Supervisor::new(logs.clone(), signals);
+    let metrics = Metrics::new(data_dir.path());
+    let supervision = Supervisor::new(logs.clone(), signals, metrics.clone());
     let console = supervision.console();
     let parts = Parts { store: store.clone(), drivers: drivers.clone(), supervision, signals: signal_receiver, clock: LoopClock::real() };
     let (reconcile, reconciling) = Reconciler::spawn(parts).await?;
@@ -127,6 +129,7 @@ pub async fn run_with_ready(
         reconcile,
         console,
         logs,
+        metrics,
         drivers,
         docker,
         registration,
@@ -142,6 +145,7 @@ pub async fn run_with_ready(
     // Nobody may be waiting for it.
     let _ = ready.send(Ready { api_address, api_token: worker.api_token.clone(), link: worker.link_state.subscribe() });
 
+    let sampling = AbortOnDropHandle::new(tokio::spawn(metrics::run(Arc::clone(&worker))));
     let linking = AbortOnDropHandle::new(match worker.config.host.clone() {
         Some(endpoint) => tokio::spawn(host_link::run(Arc::clone(&worker), endpoint)),
         None => tokio::spawn(find::run(Arc::clone(&worker))),
@@ -151,7 +155,7 @@ pub async fn run_with_ready(
         AbortOnDropHandle::new(tokio::spawn(hello))
     });
     let reason = until_end(&worker, reconciling, shutdown).await?;
-    drop((linking, announcing));
+    drop((linking, announcing, sampling));
     if reason != ExitReason::Stale {
         host_link::goodbye(&worker).await;
     }

@@ -18,6 +18,7 @@ mod host_link;
 pub mod identity;
 pub mod logs;
 pub mod machine;
+pub mod metrics;
 pub mod plan_cmd;
 pub mod probe;
 pub mod reconcile;

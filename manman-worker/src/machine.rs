@@ -102,6 +102,26 @@ fn memory() -> Option<Memory> {
     Some(Memory { total: field("MemTotal")?, available: field("MemAvailable")? })
 }
 
+/// Bytes of memory that this machine has.
+#[must_use]
+pub fn memory_total() -> Option<u64> {
+    memory().map(|memory| memory.total)
+}
+
+/// The disk that a directory is on, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub total: u64,
+    pub used: u64,
+}
+
+#[must_use]
+pub fn disk(path: &Path) -> Option<Disk> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Some(Disk { total: bytes(stat.f_blocks), used: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)) })
+}
+
 #[must_use]
 pub fn disk_free(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;

@@ -16,7 +16,8 @@ use futures_util::stream::{self, Stream};
 use futures_util::{SinkExt, StreamExt};
 use manman_common::logs::{LogEnd, LogFormat, LogLine, LogMessage, LogQuery, records};
 use manman_common::wire::{LogPointer, Page};
-use manman_common::{LogSeq, Problem};
+use manman_common::{LogSeq, Problem, Timestamp};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{ApiError, ApiResult, query_error};
@@ -31,17 +32,32 @@ const PAGE_LINES: usize = 5_000;
 /// Bytes of one page: over the link an answer has its limit.
 const PAGE_BYTES: usize = 512 * 1024;
 
-pub(super) async fn pointer(State(worker): State<Arc<Worker>>, Path(id): Path<String>) -> ApiResult<Json<LogPointer>> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PointerQuery {
+    at: Option<Timestamp>,
+}
+
+pub(super) async fn pointer(
+    State(worker): State<Arc<Worker>>,
+    Path(id): Path<String>,
+    query: QueryResult<PointerQuery>,
+) -> ApiResult<Json<LogPointer>> {
+    let Query(PointerQuery { at }) = query.map_err(|error| query_error(&error))?;
     let server = find(&worker, &id).await?.spec.id;
-    let book = worker.log_of(server).await.map_err(|error| ApiError::internal("the log can not be read", &error))?;
+    let unreadable = |error: std::io::Error| ApiError::internal("the log can not be read", &error);
+    let book = worker.log_of(server).await.map_err(unreadable)?;
+    let at_seq = match at {
+        Some(at) => {
+            let book = book.clone();
+            let found = tokio::task::spawn_blocking(move || book.seq_at(at)).await;
+            Some(found.map_err(std::io::Error::other).flatten().map_err(unreadable)?)
+        }
+        None => None,
+    };
     let stream_url = format!("/server/{server}/log/stream");
-    Ok(Json(LogPointer {
-        url: format!("{stream_url}?follow=false"),
-        stream_url,
-        first_seq: book.first_seq(),
-        last_seq: book.last_seq(),
-        at_seq: None,
-    }))
+    let (first_seq, last_seq) = (book.first_seq(), book.last_seq());
+    Ok(Json(LogPointer { url: format!("{stream_url}?follow=false"), stream_url, first_seq, last_seq, at_seq }))
 }
 
 type QueryResult<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
@@ -144,10 +160,13 @@ fn events(session: LogSession) -> impl Stream<Item = Result<Event, Infallible>> 
     })
 }
 
-/// History up to a page's size; `next` is the `since_seq` of the page after it.
+/// History up to a page's size. `next` is the `since_seq` of the page after it, or the `before_seq`
+/// where lines come newest first.
 async fn page(mut session: LogSession) -> ApiResult<Response> {
+    let newest_first = session.is_newest_first();
     let mut items: Vec<LogLine> = Vec::new();
     let mut bytes = 0;
+    let mut unsearched = None;
     loop {
         let more = match session.next(MESSAGE_MAX).await.map_err(|error| ApiError::internal("the log can not be read", &error))? {
             LogItem::Chunk(chunk) => {
@@ -155,8 +174,14 @@ async fn page(mut session: LogSession) -> ApiResult<Response> {
                 records(&chunk).map(|record| record.to_line()).collect()
             }
             // What is not kept any more is told by the numbers of what is.
-            LogItem::Gap(_) => continue,
-            LogItem::End(_) => return Ok(Json(Page { items, next: None }).into_response()),
+            LogItem::Gap(gap) => {
+                unsearched = newest_first.then(|| gap.to_seq.next());
+                continue;
+            }
+            LogItem::End(_) => {
+                let next = unsearched.map(|seq| seq.to_string());
+                return Ok(Json(Page { items, next }).into_response());
+            }
         };
         items.extend::<Vec<LogLine>>(more);
         if items.len() >= PAGE_LINES || bytes >= PAGE_BYTES {

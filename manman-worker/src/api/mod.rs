@@ -6,6 +6,7 @@ mod command;
 mod error;
 mod lifecycle;
 mod log;
+mod metrics;
 mod ports;
 mod power;
 mod server;
@@ -44,6 +45,8 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .route("/server/{id}/command", post(command::run))
         .route("/server/{id}/log", get(log::pointer))
         .route("/server/{id}/log/stream", get(log::stream))
+        .route("/server/{id}/metrics", get(metrics::of_server))
+        .route("/machine/metrics", get(metrics::of_machine))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_MAX))

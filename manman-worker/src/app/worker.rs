@@ -22,6 +22,7 @@ use crate::driver::docker::DockerDriver;
 use crate::host_link::{CallDesk, LinkControl, LinkState, Registration, beat_body};
 use crate::logs::{LogBook, LogBooks};
 use crate::machine::UsageMeter;
+use crate::metrics::Metrics;
 use crate::reconcile::{Created, ReconcileError, ReconcileHandle, Statuses};
 use crate::store::{Store, StoreError};
 
@@ -38,6 +39,7 @@ pub(super) struct WorkerParts {
     pub(super) store: Store,
     pub(super) reconcile: ReconcileHandle,
     pub(super) logs: LogBooks,
+    pub(super) metrics: Metrics,
     pub(super) console: Console,
     pub(super) drivers: Vec<Arc<dyn Driver>>,
     pub(super) docker: Option<Arc<DockerDriver>>,
@@ -56,6 +58,7 @@ pub(crate) struct Worker {
     pub(crate) api_token: String,
     pub(crate) store: Store,
     logs: LogBooks,
+    pub(crate) metrics: Metrics,
     pub(crate) console: Console,
     pub(crate) calls: CallDesk,
     pub(crate) link: LinkControl,
@@ -84,6 +87,7 @@ impl Worker {
             api_token: parts.api_token,
             store: parts.store,
             logs: parts.logs,
+            metrics: parts.metrics,
             console: parts.console,
             calls: CallDesk::new(),
             link: LinkControl::default(),

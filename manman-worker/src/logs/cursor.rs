@@ -1,13 +1,12 @@
 //! How far an instance's output has been taken over, as the log itself tells.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use manman_common::InstanceId;
 use manman_common::logs::{LogRecord, LogStream};
 
+use super::backwards::{Backwards, newest_first};
 use super::book::Published;
 use crate::driver::OutputCursor;
 
@@ -15,7 +14,7 @@ use crate::driver::OutputCursor;
 /// been silent for longer need not be looked for.
 const LOOK_BACK_SECONDS: i64 = 120;
 
-const BLOCK: u64 = 256 * 1024;
+const BLOCK: usize = 256 * 1024;
 
 /// Which instance printed last, and the number of the first line that can be its own.
 pub(super) struct Begun {
@@ -45,30 +44,12 @@ impl Begun {
 /// Reads backwards from the end of the log to line `from`.
 pub(super) fn find(log: &Published, from: u64) -> io::Result<OutputCursor> {
     let mut search = Search { from, cursor: OutputCursor::default(), oldest: None, done: [false; 2] };
-    for segment in log.segments.iter().rev() {
-        let file = match File::open(&segment.path) {
-            Ok(file) => file,
-            // Its time was up.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
-        // The beginning of a record whose rest lies in the block before this one.
-        let mut rest: Vec<u8> = Vec::new();
-        let mut end = segment.len;
-        while end > 0 {
-            let begin = end.saturating_sub(BLOCK);
-            let mut block = vec![0; usize::try_from(end - begin).unwrap_or(0)];
-            file.read_exact_at(&mut block, begin)?;
-            block.extend_from_slice(&rest);
-            end = begin;
-            let whole = if begin == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |at| at + 1) };
-            for line in block[whole..].rsplit(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-                if LogRecord::parse(line).is_some_and(|record| search.take(&record)) {
-                    return Ok(search.cursor);
-                }
+    let mut blocks = Backwards::new(log);
+    while let Some(block) = blocks.block(BLOCK)? {
+        for (record, _) in newest_first(&block) {
+            if search.take(&record) {
+                return Ok(search.cursor);
             }
-            block.truncate(whole);
-            rest = block;
         }
     }
     Ok(search.cursor)

@@ -5,11 +5,15 @@
 //! for a reader: readers look at what is published, by position. A slow one simply lies behind on
 //! disk, and hears of a counted gap when what it wanted is no longer kept.
 
+mod backwards;
 mod book;
 mod cursor;
 mod elsewhere;
 mod follow;
+mod grep;
+mod moment;
 mod reader;
+mod search;
 mod segment;
 mod session;
 

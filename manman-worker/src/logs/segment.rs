@@ -87,17 +87,33 @@ pub(super) fn last_whole(file: &File, known: u64) -> io::Result<(u64, Option<u64
     }
 }
 
+/// Opens a segment's file; `None` where its time was up meanwhile.
+pub(super) fn open(segment: &Segment) -> io::Result<Option<File>> {
+    match File::open(&segment.path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Offset of the first record whose number is at least `seq`, in the first `len` bytes.
 pub(super) fn seek(file: &File, len: u64, seq: u64) -> io::Result<u64> {
-    // Every record that begins before `low` is older; the wanted one begins at `high` or before.
+    partition(file, len, &|record| record.seq.get() < seq)
+}
+
+/// Offset of the first record in the first `len` bytes that is not before what is looked for, where
+/// those before it come first.
+pub(super) fn partition(file: &File, len: u64, is_before: &dyn Fn(&LogRecord<'_>) -> bool) -> io::Result<u64> {
+    // A record begins at `low`, and all before it are before; none that begins at `high` or later is.
     let (mut low, mut high) = (0, len);
     let mut window = vec![0; 2 * RECORD_MAX];
     while low < high {
         let middle = low + (high - low) / 2;
-        let read = read_some(file, &mut window, middle)?;
-        // At the low end a record begins; elsewhere the first one begins after a line feed.
+        // The first record that begins at the middle or later, which is where a line feed ends.
+        let from = if middle == low { low } else { middle - 1 };
+        let read = read_some(file, &mut window, from)?;
         let skip = if middle == low { Some(0) } else { window[..read].iter().position(|b| *b == b'\n').map(|at| at + 1) };
-        let Some(begin) = skip.filter(|skip| middle + (*skip as u64) < high) else {
+        let Some(begin) = skip.filter(|skip| from + (*skip as u64) < high) else {
             high = middle;
             continue;
         };
@@ -105,14 +121,10 @@ pub(super) fn seek(file: &File, len: u64, seq: u64) -> io::Result<u64> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a log segment holds a record without an end"));
         };
         let record = LogRecord::parse(&window[begin..begin + end]);
-        let found = record.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a log segment holds what is no record"))?.seq.get();
-        if found < seq {
-            low = middle + (begin + end + 1) as u64;
+        let found = record.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a log segment holds what is no record"))?;
+        if is_before(&found) {
+            low = from + (begin + end + 1) as u64;
         } else {
-            // Where the record begins at `middle + begin` the search goes on before it.
-            if middle == low {
-                return Ok(low);
-            }
             high = middle;
         }
     }

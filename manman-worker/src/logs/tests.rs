@@ -246,3 +246,5 @@ async fn a_follower_that_falls_behind_is_told_how_many_it_missed() {
     let (read, missed) = read_all(&mut LogReader::new(&log, LogSeq::new(2)), 1 << 20);
     assert_eq!((read.len(), missed), (6400, 0));
 }
+
+mod history;

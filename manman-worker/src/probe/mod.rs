@@ -23,9 +23,11 @@ use manman_worker_core::{Instance, InstanceState};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
+use crate::api::error_chain;
 use crate::console::{Console, Target};
 use crate::driver::Driver;
 use crate::logs::LogBooks;
+use crate::metrics::Metrics;
 use crate::reconcile::signals::{Climbed, SignalSender, Supervision, Watched};
 
 /// Words of the manager's that may wait for a slow disk.
@@ -36,6 +38,7 @@ pub struct Supervisor {
     books: LogBooks,
     signals: SignalSender,
     console: Console,
+    metrics: Metrics,
     notes: mpsc::Sender<Note>,
     inner: Arc<Mutex<Inner>>,
 }
@@ -62,13 +65,13 @@ struct Entry {
 impl Supervisor {
     /// Needs a running tokio.
     #[must_use]
-    pub fn new(books: LogBooks, signals: SignalSender) -> Arc<Self> {
+    pub fn new(books: LogBooks, signals: SignalSender, metrics: Metrics) -> Arc<Self> {
         let (notes, waiting) = mpsc::channel(NOTES_MAX);
         let inner = Arc::<Mutex<Inner>>::default();
         // Ends when the supervisor has gone.
         tokio::spawn(write_notes(books.clone(), Arc::clone(&inner), waiting));
         let console = Console::new(books.clone(), signals.clone());
-        Arc::new(Self { books, signals, console, notes, inner })
+        Arc::new(Self { books, signals, console, metrics, notes, inner })
     }
 
     /// The way into the games' consoles, which stop plans and people share.
@@ -109,7 +112,8 @@ impl Supervision for Supervisor {
         let (watched, changes) = channel::channel(watched);
         let (done, drained) = channel::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch::run(self.books.clone(), self.console.clone(), self.signals.clone(), changes, done));
+        let ways = watch::Ways { console: self.console.clone(), signals: self.signals.clone(), metrics: self.metrics.clone() };
+        tasks.spawn(watch::run(self.books.clone(), ways, changes, done));
         inner.entries.insert(key, Entry { watched, drained, _tasks: tasks });
     }
 
@@ -147,6 +151,10 @@ impl Supervision for Supervisor {
             let mut inner = self.inner();
             inner.entries.retain(|(of, _), _| *of != server);
             inner.purged.insert(server);
+        }
+        // Samples are no data of anybody's: a purge does not fail for them, and they end within a week.
+        if let Err(error) = self.metrics.purge(server).await {
+            tracing::warn!(server.id = %server, error = error_chain(&error), "a purged server's history of metrics stays");
         }
         let books = self.books.clone();
         tokio::task::spawn_blocking(move || books.purge(server)).await.map_err(std::io::Error::other)?

@@ -28,7 +28,12 @@ impl Watch {
     fn new(rig: &Rig) -> Self {
         let books = LogBooks::new(rig.dir.path(), Retention::default());
         let (sender, signals) = signals::channel();
-        Self { console: Console::new(books.clone(), sender.clone()), supervisor: Supervisor::new(books.clone(), sender), books, signals }
+        Self {
+            console: Console::new(books.clone(), sender.clone()),
+            supervisor: Supervisor::new(books.clone(), sender, crate::metrics::Metrics::in_memory()),
+            books,
+            signals,
+        }
     }
 
     async fn wait_for<T>(&mut self, what: &str, found: impl Fn(&Observed) -> Option<T>) -> T {

@@ -21,6 +21,7 @@ use super::roster::{self, Allowance, Move, Roster};
 use crate::console::Console;
 use crate::driver::DriverError;
 use crate::logs::{self, LogBook, LogBooks, Trouble};
+use crate::metrics::Metrics;
 use crate::reconcile::signals::{Observed, Signal, SignalSender, Watched};
 
 /// How often a game is looked at that is not ready yet.
@@ -41,13 +42,14 @@ const NEWS_MAX: usize = 64;
 /// How to read the log for who plays, and who does; or why the rule for it is none.
 type Roll = Result<(roster::Rule, Arc<Mutex<Heard>>), String>;
 
-pub(super) async fn run(
-    books: LogBooks,
-    console: Console,
-    signals: SignalSender,
-    watched: channel::Receiver<Watched>,
-    drained: channel::Sender<bool>,
-) {
+/// To whom a watch speaks.
+pub(super) struct Ways {
+    pub(super) console: Console,
+    pub(super) signals: SignalSender,
+    pub(super) metrics: Metrics,
+}
+
+pub(super) async fn run(books: LogBooks, ways: Ways, watched: channel::Receiver<Watched>, drained: channel::Sender<bool>) {
     let first = watched.borrow().clone();
     let server = first.instance.server;
     let opened = loop {
@@ -77,7 +79,8 @@ pub(super) async fn run(
         // Whoever waits may have gone.
         let _ = drained.send(true);
     };
-    let probe = Probe { book: opened.clone(), console, signals, watched: watched.clone(), heard, pattern, matched, players };
+    let Ways { console, signals, metrics } = ways;
+    let probe = Probe { book: opened.clone(), console, signals, metrics, watched: watched.clone(), heard, pattern, matched, players };
     tokio::join!(follow, probe.run());
 }
 
@@ -122,6 +125,7 @@ pub(super) struct Probe {
     book: LogBook,
     pub(super) console: Console,
     signals: SignalSender,
+    metrics: Metrics,
     watched: channel::Receiver<Watched>,
     heard: mpsc::Receiver<News>,
     pattern: Option<Result<Arc<Regex>, String>>,
@@ -230,6 +234,7 @@ impl Probe {
         if (sight.count < 3 || sight.count.is_multiple_of(USAGE_TICKS))
             && let Ok(usage) = watched.driver.usage(&watched.instance).await
         {
+            self.metrics.note(watched.instance.server, watched.instance.id, usage);
             let _ = self.signals.try_send(self.signal(Observed::Usage(usage)));
         }
         let late = sight.state.tick(Instant::now());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
+use bollard::models::{ContainerMemoryStats, ContainerNetworkStats, ContainerStatsResponse};
 use bollard::query_parameters::StatsOptionsBuilder;
 use futures_util::StreamExt;
 use manman_common::status::Usage;
@@ -31,12 +31,14 @@ impl Samples {
         };
         let processor = processor_nanos(&sample);
         let cpu_millis = processor.map_or(0, |nanos| self.since_last(container, nanos));
-        let networks = sample.networks.unwrap_or_default();
+        // A container in the machine's own network has none that is counted.
+        let networks = sample.networks.filter(|networks| !networks.is_empty());
+        let sum = |bytes: fn(&ContainerNetworkStats) -> Option<u64>| networks.as_ref().map(|all| all.values().filter_map(bytes).sum());
         Ok(Usage {
             memory_bytes: sample.memory_stats.as_ref().map_or(0, memory_bytes),
             cpu_millis,
-            network_received_bytes: networks.values().filter_map(|network| network.rx_bytes).sum(),
-            network_sent_bytes: networks.values().filter_map(|network| network.tx_bytes).sum(),
+            network_received_bytes: sum(|network| network.rx_bytes),
+            network_sent_bytes: sum(|network| network.tx_bytes),
         })
     }
 
