@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::beneath::{self, FOLDER, Mounts};
 use crate::error::{BackupError, Result};
-use crate::failpoint::reach;
+use crate::failpoint::{denied, reach};
 use crate::path::RelPath;
 
 const JOURNAL: &str = "journal.json";
@@ -172,6 +172,10 @@ impl Side {
         if journal.course == Course::Back {
             self.drive(&journal).and_then(|()| self.sync()).map_err(|error| unfinished(&journal, error))?;
             reach("backup.restore.back");
+            // Something that the game wrote anew took the place of what was there: both are kept.
+            if let Some(before) = self.keep_old(&journal)? {
+                tracing::warn!(path = %before.display(), "a restore was undone, and what was there before lies beside");
+            }
             self.clear()?;
             return failure.map_or(Ok(Recovered::RolledBack), Err);
         }
@@ -303,6 +307,9 @@ impl Places<'_> {
     fn step(&self, step: &Step, back: bool) -> Result<bool, Errno> {
         let path = &step.path;
         let (Some(tree), Some(old)) = (&self.tree, &self.old) else { return Ok(false) };
+        if !back && denied("backup.forward") && path.as_bytes() == b"lost/one" {
+            return Err(Errno::IO);
+        }
         let in_tree = inode(tree, path)?;
         let in_old = inode(old, path)?;
         let in_root = inode(self.root, path)?;
@@ -388,6 +395,9 @@ fn rename_to_free(from: &OwnedFd, name: &Path, to: &OwnedFd, new: &Path) -> Resu
 }
 
 fn exchange(from: &OwnedFd, to: &OwnedFd, path: &RelPath) -> Result<(), Errno> {
+    if denied("backup.exchange") {
+        return Err(Errno::INVAL);
+    }
     let name = RelPath::new(path.split().1);
     let (from, to) = (beneath::folder_of(from, path, Mounts::Refuse)?, beneath::folder_of(to, path, Mounts::Refuse)?);
     fs::renameat_with(from, name.as_path(), to, name.as_path(), RenameFlags::EXCHANGE)
