@@ -92,3 +92,11 @@ export function parseSize(text) {
   const factor = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 }[found[2].toLowerCase()];
   return Math.round(Number(found[1].replace(',', '.')) * factor);
 }
+
+/** The host's sentences name things between backticks: `[text, named]` in turn. */
+export function quoted(text) {
+  const parts = visible(text).split('`');
+  // An odd backtick is one that stands for itself.
+  if (parts.length % 2 === 0) return [[parts.join('`'), false]];
+  return parts.map((part, i) => [part, i % 2 === 1]).filter(([part]) => part !== '');
+}

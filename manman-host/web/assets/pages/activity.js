@@ -1,7 +1,7 @@
 // Who did what, newest first, and what happens now.
 
 import { html, memo, useEffect, useMemo, useRef, useState } from '../ui/html.js';
-import { Ago, Button, Choice, Empty, ErrorNote, Foreign, Icon, Loading, Page, Search, SelectField, api, href, moment, useSettled, useStore } from '../ui/index.js';
+import { Ago, Button, Choice, Empty, ErrorNote, Foreign, Icon, Loading, Page, Said, Search, SelectField, api, href, moment, useSettled, useStore } from '../ui/index.js';
 import { visible } from '../format.js';
 import { GROUPS, byPerson, changes, look, matches } from '../events.js';
 
@@ -93,13 +93,17 @@ const Row = memo(function Row({ event, servers, workers }) {
   const server = event.server_id && servers.get(event.server_id);
   const worker = event.worker_id && workers.get(event.worker_id);
   const changed = changes(event.data);
+  // A worker says of its server what happens to it: the server is who the sentence is about.
+  const subject = server && event.actor.startsWith('worker ');
   const named = (one) => one && event.message.includes(`\`${one.name}\``);
   return html`<li class="event" data-tone=${tone}>
     <span class="event-mark"><${Icon} name=${icon} size=${16} /></span>
     <div class="event-body">
-      <p><strong class="event-actor"><${Foreign} text=${event.actor} /></strong> <bdi>${visible(event.message)}</bdi></p>
+      <p>${subject
+        ? html`<a class="event-actor" href=${href('server', { id: server.id })}><${Foreign} text=${server.name} /></a>`
+        : html`<strong class="event-actor"><${Foreign} text=${event.actor} /></strong>`} <${Said} text=${event.message} /></p>
       <p class="event-links muted small"><time datetime=${event.at} title=${moment(event.at)}>${CLOCK.format(new Date(event.at))}</time>
-        ${server && html`<a href=${href('server', { id: server.id })}><${Foreign} text=${server.name} /></a>`}${worker && !named(worker) && html`<a href=${href('machine', { id: worker.id })}><${Foreign} text=${worker.name} /></a>`}
+        ${subject && html`<span><${Foreign} text=${event.actor} /></span>`}${server && !subject && html`<a href=${href('server', { id: server.id })}><${Foreign} text=${server.name} /></a>`}${worker && !subject && !named(worker) && html`<a href=${href('machine', { id: worker.id })}><${Foreign} text=${worker.name} /></a>`}
         <code>${visible(event.kind)}</code>${event.data?.peer && html`<span>from <bdi>${visible(event.data.peer)}</bdi></span>`}</p>
       ${changed.length > 0 && html`<ul class="changes">${changed.map((one) => html`<li key=${one.name}><code>${visible(one.name)}</code> <del><bdi>${visible(one.before)}</bdi></del> <span aria-hidden="true">→</span><span class="offscreen">is now</span> <ins><bdi>${visible(one.after)}</bdi></ins></li>`)}</ul>`}
     </div>

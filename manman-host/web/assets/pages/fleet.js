@@ -2,7 +2,7 @@
 
 import { html, memo, useMemo, useState } from '../ui/html.js';
 import {
-  Activity, Ago, Button, Choice, Copy, Empty, Foreign, GameMark, Icon, LinkButton, Loading, Meter, Page, Players, PowerButtons, Search, Section,
+  Activity, Ago, Button, Choice, Copy, Empty, Foreign, GameMark, Icon, LinkButton, Loading, Meter, Page, Players, PowerButtons, Said, Search, Section,
   WorkerBadge, href, useMay, useStore,
 } from '../ui/index.js';
 import { bytes, cores, percent, visible } from '../format.js';
@@ -42,7 +42,7 @@ const Trouble = memo(function Trouble({ one }) {
   const page = kind === 'worker' ? href('machine', { id: value.id }) : href('server', { id: value.id });
   return html`<li class="trouble" data-tone=${one.rank < 3 ? 'bad' : 'warn'}>
     <${Icon} name="warn" />
-    <p class="trouble-text"><a href=${page}><${Foreign} text=${value.name} /></a> <bdi>${visible(text)}</bdi>${kind === 'worker' && html` <span class="muted">since <${Ago} at=${value.last_seen ?? value.status_since} /></span>`}</p>
+    <p class="trouble-text"><a href=${page}><${Foreign} text=${value.name} /></a> <${Said} text=${text} />${kind === 'worker' && html` <span class="muted">since <${Ago} at=${value.last_seen ?? value.status_since} /></span>`}</p>
     ${kind === 'server' ? html`<${PowerButtons} server=${value} compact />` : html`<${LinkButton} href=${page} small>Look<//>`}
   </li>`;
 });
@@ -119,8 +119,8 @@ const ServerRow = memo(function ServerRow({ server, game, cpus, total }) {
     <td class="main"><a class="server-name" href=${href('server', { id: server.id })}><${GameMark} name=${game} /><span class="server-words"><strong><${Foreign} text=${server.name} /></strong>
       <span class="muted"><bdi>${visible(game)}</bdi> on <${Foreign} text=${server.worker_name} /></span></span></a></td>
     <td class="full state-cell"><${Activity} server=${server} />${server.pending_restart && html`<span class="tag" title="Changed settings take effect with the next start">pending restart</span>`}</td>
-    <td class="num" data-label="Players"><${Players} players=${server.players} /></td>
-    <td class="usage-cell" data-label="Usage">${usage
+    <td class=${`num ${server.players ? '' : 'none'}`} data-label="Players"><${Players} players=${server.players} /></td>
+    <td class=${`usage-cell ${usage ? '' : 'none'}`} data-label="Usage">${usage
       ? html`<span class="usage"><${Meter} icon="cpu" label="Processor" part=${percent(usage.cpu_millis, most)} text=${cores(usage.cpu_millis)} /><${Meter} icon="memory" label="Memory" part=${percent(usage.memory_bytes, memory)} text=${bytes(usage.memory_bytes)} /></span>`
       : html`<span class="muted">–</span>`}</td>
     <td class="address full" data-label="Address">${server.url ? html`<span class="address-line"><bdi class="mono">${visible(short(server.url))}</bdi><${Copy} text=${server.url} label=${`Copy the address of ${server.name}`} compact /></span>` : html`<span class="muted">–</span>`}</td>

@@ -2,7 +2,7 @@
 
 import { html, useState } from '../ui/html.js';
 import {
-  Activity, Ago, Badge, Button, Card, Empty, Facts, Foreign, Icon, LinkButton, Loading, Menu, Meter, Note, Page, Players, Section, Switch,
+  Activity, Ago, Badge, Button, Card, Empty, Facts, Foreign, Icon, LinkButton, Loading, Menu, Meter, Note, Page, Players, Said, Section, Switch,
   WorkerBadge, ask, api, href, path, toast, useAct, useLive, useMay, useStore,
 } from '../ui/index.js';
 import { JoinRequest } from '../ui/join.js';
@@ -75,7 +75,7 @@ function Drivers({ worker }) {
     ${can.drivers.map((driver) => html`<li key=${driver.method} class="card driver">
       <div class="driver-head"><strong>${METHODS[driver.method] ?? driver.method}</strong><${Badge} tone=${driver.ready ? 'good' : 'warn'}>${driver.ready ? 'Ready' : 'Missing'}<//></div>
       ${driver.version && html`<p class="muted"><${Foreign} text=${driver.version} /></p>`}
-      ${driver.problem && html`<p><${Foreign} text=${driver.problem} /></p>`}
+      ${driver.problem && html`<p><${Said} text=${driver.problem} /></p>`}
     </li>`)}
     ${can.drivers.length === 0 && html`<li class="muted">It has not said.</li>`}
     ${can.proton && html`<li class="card driver"><div class="driver-head"><strong>Windows builds</strong><${Badge} tone="good">Ready<//></div><p class="muted"><${Foreign} text=${can.proton} /></p></li>`}

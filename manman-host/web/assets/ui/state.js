@@ -3,6 +3,7 @@
 import { html } from './html.js';
 import { Icon } from './icon.js';
 import { Button } from './button.js';
+import { Said } from './text.js';
 import { visible } from '../format.js';
 
 export function Empty({ icon = 'info', title, children, action }) {
@@ -21,8 +22,8 @@ export function ErrorNote({ error, retry, title }) {
   return html`<div class="note" data-tone="bad" role="alert">
     <${Icon} name="warn" />
     <div class="note-text">
-      <p>${title && html`<strong>${title}: </strong>`}${capital(visible(error.detail ?? error.message))}</p>
-      ${error.hint && html`<p class="muted">${capital(visible(error.hint))}</p>`}
+      <p>${title && html`<strong>${title}: </strong>`}<${Said} text=${capital(error.detail ?? error.message)} /></p>
+      ${error.hint && html`<p class="muted"><${Said} text=${capital(error.hint)} /></p>`}
       ${error.instance && error.status >= 500 && html`<p class="muted small">Request <code>${visible(error.instance)}</code></p>`}
     </div>
     ${retry && html`<${Button} small onClick=${retry}>Try again<//>`}

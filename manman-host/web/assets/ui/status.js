@@ -3,7 +3,7 @@
 import { html, memo } from './html.js';
 import { useSecond, useStore } from './use.js';
 import { Icon } from './icon.js';
-import { Foreign } from './text.js';
+import { Said } from './text.js';
 import { hostNow } from '../api.js';
 import { duration, visible } from '../format.js';
 import { activityOf, workerLabel, workerTone } from '../phase.js';
@@ -75,6 +75,6 @@ export const GameMark = memo(function GameMark({ name }) {
 export const ConditionList = ({ conditions }) =>
   conditions?.length
     ? html`<ul class="conditions">${conditions.map(
-        (one) => html`<li key=${one.type}><${Icon} name="warn" size=${16} /><div><${Foreign} text=${one.message} />${one.hint && html`<div class="muted"><${Foreign} text=${one.hint} /></div>`}</div></li>`,
+        (one) => html`<li key=${one.type}><${Icon} name="warn" size=${16} /><div><${Said} text=${one.message} />${one.hint && html`<div class="muted"><${Said} text=${one.hint} /></div>`}</div></li>`,
       )}</ul>`
     : null;

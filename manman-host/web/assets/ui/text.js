@@ -5,11 +5,16 @@ import { Icon } from './icon.js';
 import { useSecond } from './use.js';
 import { announce } from './toast.js';
 import { hostNow } from '../api.js';
-import { relative, visible } from '../format.js';
+import { quoted, relative, visible } from '../format.js';
 
 /** Text that somebody else has written: its direction stays inside, and what hides is shown. */
 export const Foreign = memo(function Foreign({ text, class: name }) {
   return html`<bdi class=${name}>${visible(text)}</bdi>`;
+});
+
+/** A sentence of the host's, in which names stand out. */
+export const Said = memo(function Said({ text }) {
+  return html`<bdi>${quoted(text).map(([part, named], i) => (named ? html`<strong key=${i} class="named"><bdi>${part}</bdi></strong>` : part))}</bdi>`;
 });
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });

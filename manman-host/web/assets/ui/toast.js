@@ -3,8 +3,8 @@
 import { html, useEffect } from './html.js';
 import { useSignal } from './use.js';
 import { Icon } from './icon.js';
+import { Said } from './text.js';
 import { signal } from '../signal.js';
-import { visible } from '../format.js';
 
 const toasts = signal([]);
 const MOST = 4;
@@ -12,7 +12,7 @@ let number = 0;
 
 function add(tone, text, hint, stay) {
   number += 1;
-  const toast = { id: number, tone, text: visible(text), hint: hint ? visible(hint) : null, stay };
+  const toast = { id: number, tone, text, hint, stay };
   toasts.set([...toasts.get(), toast].slice(-MOST));
 }
 
@@ -41,7 +41,7 @@ function Toast({ id, tone, text, hint, stay }) {
   }, [id]);
   return html`<li class="toast" data-tone=${tone}>
     <${Icon} name=${tone === 'good' ? 'check' : tone === 'bad' ? 'warn' : 'info'} />
-    <div class="toast-text"><p>${text}</p>${hint && html`<p class="muted">${hint}</p>`}</div>
+    <div class="toast-text"><p><${Said} text=${text} /></p>${hint && html`<p class="muted"><${Said} text=${hint} /></p>`}</div>
     <button type="button" class="button icon-only quiet small" aria-label="Dismiss" onClick=${() => dismiss(id)}><${Icon} name="cross" size=${16} /></button>
   </li>`;
 }
