@@ -85,7 +85,11 @@ impl Browser {
 
     /// The first visible element that an XPath finds, waited for.
     pub async fn see(&self, what: &str, xpath: &str) -> Result<Element> {
-        eventually_within(APPEARS, &format!("{what} is on the page"), async || {
+        self.see_within(APPEARS, what, xpath).await
+    }
+
+    pub async fn see_within(&self, limit: Duration, what: &str, xpath: &str) -> Result<Element> {
+        eventually_within(limit, &format!("{what} is on the page"), async || {
             for element in self.page.find_all(Locator::XPath(xpath)).await.map_err(|error| error.to_string())? {
                 if element.is_displayed().await.unwrap_or(false) {
                     return Ok(element);
@@ -109,6 +113,19 @@ impl Browser {
         .await
     }
 
+    /// A server's state, as its badge says it.
+    pub async fn state(&self, state: &str) -> Result<Element> {
+        let badge = format!("//*[contains(@class, 'activity')]//*[contains(@class, 'badge') and normalize-space()={}]", quoted(state));
+        // An image of ours is built when it is first used.
+        self.see_within(Duration::from_secs(240), &format!("the state {state}"), &badge).await
+    }
+
+    /// A line of the log that holds all of these.
+    pub async fn log_line(&self, parts: &[&str]) -> Result<Element> {
+        let holds: Vec<String> = parts.iter().map(|part| format!("contains(., {})", quoted(part))).collect();
+        self.see(&format!("a line of the log with {parts:?}"), &format!("//*[@role='log']//*[{}]", holds.join(" and "))).await
+    }
+
     /// Something that says this, anywhere.
     pub async fn see_text(&self, text: &str) -> Result<Element> {
         self.see(
@@ -130,7 +147,7 @@ impl Browser {
         eventually_within(APPEARS, &format!("`{name}` can be clicked"), async || {
             let element = self.page.find_all(Locator::XPath(&xpath)).await.map_err(|error| error.to_string())?;
             for element in element {
-                if element.is_displayed().await.unwrap_or(false) && element.is_enabled().await.unwrap_or(false) {
+                if element.is_displayed().await.unwrap_or(false) && can_be_used(&element).await {
                     return element.click().await.map_err(|error| error.to_string());
                 }
             }
@@ -154,6 +171,15 @@ impl Browser {
             "//*[(self::input or self::textarea or self::select) and ({own} or ancestor::label[starts-with(normalize-space(.), {label})])]"
         );
         self.see(&format!("the field {label}"), &xpath).await
+    }
+
+    /// A key, pressed where the focus is.
+    pub async fn press(&self, key: &str, code: u32) -> Result<()> {
+        for kind in ["rawKeyDown", "keyUp"] {
+            let event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            self.devtools("Input.dispatchKeyEvent", event).await?;
+        }
+        Ok(())
     }
 
     /// All text that the page shows.
@@ -197,6 +223,12 @@ impl Browser {
         ensure!(grave.is_empty(), "axe-core on {page}:\n{}", grave.join("\n"));
         Ok(())
     }
+}
+
+/// Whether a control takes clicks; ours stay focusable while they do not, and say so.
+async fn can_be_used(element: &Element) -> bool {
+    let off = element.attr("aria-disabled").await.ok().flatten().is_some_and(|value| value == "true");
+    !off && element.is_enabled().await.unwrap_or(false)
 }
 
 /// A text as XPath writes it; one that holds both kinds of quotes is put together of parts.

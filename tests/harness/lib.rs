@@ -20,6 +20,8 @@ pub use query::openarena;
 pub use transcript::{Transcript, follow};
 pub use wait::{eventually, eventually_within};
 
+pub use fantoccini::Locator;
+
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// Where the build and the tests of this workspace leave what they make.

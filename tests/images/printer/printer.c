@@ -2,6 +2,7 @@
  *
  * printer [RATE LINES]: prints LINES numbered lines at RATE a second, says how long that took, then
  * obeys its console: `print RATE LINES`, `stamp RATE LINES`, `burst LINES`, `quit`, `exit CODE`, `crash`, `hang`.
+ * `hostile` prints what no page and no terminal should obey.
  * Anything else is echoed with the moment (seconds since 1970) at which it came. */
 #include <signal.h>
 #include <stdio.h>
@@ -54,6 +55,19 @@ static void stamps(long rate, long lines) {
     }
 }
 
+/* Markup, escapes that move, clear, title and link, marks that turn the reading around, bytes that are no UTF-8,
+ * and a line of 16 KiB. */
+static void hostile(void) {
+    puts("<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script> markup");
+    puts("\033[2J\033[H\033]0;owned\007\033[31mred\033[0m \033]8;;https://evil.invalid\033\\link\033]8;;\033\\ escapes");
+    puts("\xe2\x80\xaegnp.exe\xe2\x80\xac turned");
+    puts("bytes \xff\xfe\xc3\x28 broken");
+    for (int at = 0; at < 16 * 1024; at++) putchar('w');
+    puts("");
+    puts("the end of the hostile lines");
+    fflush(stdout);
+}
+
 static void on_signal(int signal) {
     printf("printer: caught signal %d\n", signal);
     fflush(stdout);
@@ -75,6 +89,7 @@ int main(int argc, char **argv) {
         if (sscanf(line, "print %ld %ld", &rate, &lines) == 2) paced(rate, lines);
         else if (sscanf(line, "stamp %ld %ld", &rate, &lines) == 2) stamps(rate, lines);
         else if (sscanf(line, "burst %ld", &lines) == 1) burst(lines);
+        else if (!strcmp(line, "hostile")) hostile();
         else if (!strcmp(line, "quit")) { puts("printer: bye"); return 0; }
         else if (sscanf(line, "exit %ld", &lines) == 1) { fflush(stdout); return (int)lines; }
         else if (!strcmp(line, "crash")) *(volatile int *)0 = 0;

@@ -1,0 +1,61 @@
+//! Every page in light and dark, on a desk and on a phone: looked at by axe-core, kept as a picture.
+
+use manman_e2e::{Browser, Home, Result, Size, ensure, story};
+
+use crate::{server_page, signed_in};
+
+async fn look(browser: &Browser, name: &str) -> Result<()> {
+    for (dark, shade) in [(false, "light"), (true, "dark")] {
+        browser.dark(dark).await?;
+        browser.screenshot(&format!("{name}-{shade}")).await?;
+        browser.accessible(&format!("{name}, {shade}")).await?;
+    }
+    browser.dark(false).await
+}
+
+#[test]
+fn every_page_is_fit_to_be_seen_and_heard() -> Result<()> {
+    story(async {
+        let home = Home::up().await?;
+        for name in ["creative", "hub"] {
+            home.printer(name, &["printer", "5", "200"]).await?;
+            home.manman(&["server", "start", name, "--wait=60s"]).await?.success()?;
+        }
+        let url = home.context("url")?;
+        let outside = Browser::open(Size::DESKTOP).await?;
+        outside.page.goto(&url).await?;
+        outside.see_text("manman login").await?;
+        look(&outside, "login").await?;
+
+        let browser = signed_in(&home, Size::DESKTOP).await?;
+        browser.see_text("creative").await?;
+        let server = server_page(&home, "creative").await?;
+        let worker = home.json(&["worker", "list"]).await?;
+        let machine = format!("{url}/#/machine/{}", worker[0]["id"].as_str().unwrap_or_default());
+        let pages = [
+            ("fleet", url.clone(), "Fleet"),
+            ("new-server", format!("{url}/#/new"), "New server"),
+            ("new-openarena", format!("{url}/#/new/openarena"), "OpenArena"),
+            ("server", server.clone(), "creative"),
+            ("machines", format!("{url}/#/machines"), "Machines"),
+            ("machine", machine, worker[0]["name"].as_str().unwrap_or_default()),
+            ("services", format!("{url}/#/services"), "Services"),
+            ("activity", format!("{url}/#/activity"), "Activity"),
+            ("settings", format!("{url}/#/settings"), "Settings"),
+        ];
+        for (name, address, heading) in &pages {
+            for (size, suffix) in [(Size::DESKTOP, ""), (Size::PHONE, "-phone")] {
+                browser.resize(size).await?;
+                browser.page.goto(address).await?;
+                browser.see(heading, &format!("//h1[contains(., '{heading}')]")).await?;
+                browser.gone("what is loading", "//*[@aria-busy='true']").await?;
+                look(&browser, &format!("{name}{suffix}")).await?;
+                let wide = browser.eval("document.documentElement.scrollWidth").await?;
+                ensure!(wide.as_u64() <= Some(u64::from(size.width)), "{name} is {wide} px wide in a window of {}", size.width);
+            }
+        }
+        let complaints = browser.complaints().await?;
+        ensure!(complaints.is_empty(), "a page complained: {complaints:#?}");
+        Ok(())
+    })
+}
