@@ -147,7 +147,7 @@ function Shell({ route }) {
     items.map((item) => html`<${Link} key=${item.page} item=${item} current=${item.of.includes(route.page)} badge=${item.page === 'fleet' && label ? bad : 0} />`);
   return html`<div class="shell">
     <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), main.current.focus())}>To the content</a>
-    <div class="rail">
+    <header class="rail">
       <a class="brand" href=${href('fleet')}><img src=${ICON} alt="" width="28" height="28" /><span>manman</span></a>
       ${create && html`<a class="button primary rail-new" href=${href('new-server')}><${Icon} name="plus" /><span>New server</span></a>`}
       <nav class="nav" aria-label="Pages">${nav(true)}</nav>
@@ -156,7 +156,7 @@ function Shell({ route }) {
           <span class="spacer"></span><${ThemeButton} /><${Button} kind="quiet" small icon="keyboard" label="Keys" onClick=${() => showKeys(true)} /></div>
         <${Person} />
       </div>
-    </div>
+    </header>
     <main id="main" tabindex="-1" ref=${main}><${Offline} /><${Routed} route=${route} /></main>
     <nav class="bottom" aria-label="Main">${nav(true)}</nav>
     ${keys && html`<${KeysHelp} onClose=${() => showKeys(false)} />`}

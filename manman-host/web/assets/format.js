@@ -100,3 +100,7 @@ export function quoted(text) {
   if (parts.length % 2 === 0) return [[parts.join('`'), false]];
   return parts.map((part, i) => [part, i % 2 === 1]).filter(([part]) => part !== '');
 }
+
+const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+/** Orders things by their names as a person would: `oa-2` before `oa-10`. */
+export const byName = (a, b) => collator.compare(a.name, b.name);

@@ -1,5 +1,6 @@
 // What needs a person, out of what the feed has told.
 
+import { byName } from './format.js';
 import { troubleOf } from './phase.js';
 
 let last = { servers: null, workers: null, list: [] };
@@ -19,7 +20,7 @@ export function troubles(state) {
     const trouble = troubleOf(server);
     if (trouble) list.push({ key: server.id, kind: 'server', value: server, ...trouble });
   }
-  list.sort((a, b) => a.rank - b.rank || a.value.name.localeCompare(b.value.name));
+  list.sort((a, b) => a.rank - b.rank || byName(a.value, b.value));
   last = { servers: state.servers, workers: state.workers, list };
   return list;
 }

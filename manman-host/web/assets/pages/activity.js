@@ -2,7 +2,7 @@
 
 import { html, memo, useEffect, useMemo, useRef, useState } from '../ui/html.js';
 import { Ago, Button, Choice, Empty, ErrorNote, Foreign, Icon, Loading, Page, Said, Search, SelectField, api, href, moment, useSettled, useStore } from '../ui/index.js';
-import { visible } from '../format.js';
+import { byName, visible } from '../format.js';
 import { GROUPS, byPerson, changes, look, matches } from '../events.js';
 
 const PAGE = 100;
@@ -28,7 +28,7 @@ export default function ActivityPage({ query }) {
   }, [past.items, past.done, live, filter]);
   const shown = list.filter((event) => matches(event, { word: settled }) && (who === 'all' || byPerson(event)));
   const set = (part) => setFilter({ ...filter, ...part });
-  const options = (map, all) => [{ value: '', label: all }, ...[...map.values()].sort((a, b) => a.name.localeCompare(b.name)).map((one) => ({ value: one.id, label: visible(one.name) }))];
+  const options = (map, all) => [{ value: '', label: all }, ...[...map.values()].sort(byName).map((one) => ({ value: one.id, label: visible(one.name) }))];
   const withGone = (list, id) => (id && !list.some((one) => one.value === id) ? [...list, { value: id, label: 'one that is gone' }] : list);
   const kinds = GROUPS.some((one) => one.value === filter.kind) ? GROUPS : [...GROUPS, { value: filter.kind, label: filter.kind }];
   return html`<${Page} title="Activity" sub="Who did what, as it happens">

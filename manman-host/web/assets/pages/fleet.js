@@ -1,11 +1,11 @@
 // The fleet at a glance: what needs a person on top, then machines, then all servers.
 
-import { html, memo, useMemo, useState } from '../ui/html.js';
+import { html, memo, useEffect, useMemo, useState } from '../ui/html.js';
 import {
   Activity, Ago, Button, Choice, Copy, Empty, Foreign, GameMark, Icon, LinkButton, Loading, Meter, Page, Players, PowerButtons, Said, Search, Section,
   WorkerBadge, href, useMay, useStore,
 } from '../ui/index.js';
-import { bytes, cores, percent, visible } from '../format.js';
+import { byName, bytes, cores, percent, visible } from '../format.js';
 import { isDeleting, isLive } from '../phase.js';
 import { troubles } from '../trouble.js';
 import { useGames, gameName } from '../games.js';
@@ -71,8 +71,6 @@ const Machine = memo(function Machine({ worker }) {
   </a>`;
 });
 
-const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true, sensitivity: 'base' });
-
 const FILTERS = [
   { value: 'all', label: 'All' },
   { value: 'up', label: 'Running' },
@@ -85,12 +83,15 @@ function Servers({ servers, workers, create }) {
   const games = useGames();
   const list = useMemo(() => [...servers.values()].sort(byName), [servers]);
   const wanted = word.trim().toLowerCase();
-  const shown = list.filter((server) => {
+  const most = useFirst(list.length);
+  const fitting = list.filter((server) => {
     const alive = isLive(server.phase === 'Unknown' ? server.last_phase : server.phase) || server.desired === 'running';
     if (filter === 'up' && !alive) return false;
     if (filter === 'down' && alive) return false;
     return !wanted || [server.name, server.worker_name, server.game_id, gameName(games, server.game_id)].some((text) => text.toLowerCase().includes(wanted));
   });
+  // The first screen is there at once, the rest a moment later.
+  const shown = fitting.slice(0, most);
   if (list.length === 0) {
     const none = [...workers.values()].every((worker) => worker.status === 'pending');
     return html`<${Section} title="Servers"><${Empty} icon="fleet" title="No server yet"
@@ -108,6 +109,19 @@ function Servers({ servers, workers, create }) {
     </div>
     ${shown.length === 0 && html`<${Empty} icon="search" title="None of them" action=${html`<${Button} onClick=${() => (setWord(''), setFilter('all'))}>Show all<//>`}>No server fits what you search for.<//>`}
   <//>`;
+}
+
+const FIRST = 30;
+
+/** How many rows are drawn: a screenful first, then all. */
+function useFirst(total) {
+  const [most, set] = useState(FIRST);
+  useEffect(() => {
+    if (total <= most) return undefined;
+    const timer = setTimeout(() => set(most + 60), 30);
+    return () => clearTimeout(timer);
+  }, [most, total]);
+  return most;
 }
 
 /** Drawn again only when its own server is another value. */

@@ -6,7 +6,7 @@ import {
   WorkerBadge, ask, api, href, path, toast, useAct, useLive, useMay, useStore,
 } from '../ui/index.js';
 import { JoinRequest } from '../ui/join.js';
-import { bytes, count, percent, visible } from '../format.js';
+import { byName, bytes, count, percent, visible } from '../format.js';
 import { checkName } from '../validate.js';
 import { gameName, useGames } from '../games.js';
 import { Dialog } from '../ui/dialog.js';
@@ -85,7 +85,7 @@ function Drivers({ worker }) {
 function ServersOf({ worker }) {
   const all = useStore((state) => state.servers);
   const games = useGames();
-  const list = [...all.values()].filter((server) => server.worker_id === worker.id).sort((a, b) => a.name.localeCompare(b.name));
+  const list = [...all.values()].filter((server) => server.worker_id === worker.id).sort(byName);
   return html`<${Section} title="Servers and their ports" count=${list.length}>
     ${list.length === 0
       ? html`<${Empty} icon="fleet" title="No server here">New ones come here when you choose this machine, or the host does.<//>`

@@ -5,12 +5,12 @@ import {
   Ago, Button, Choice, CopyLine, Empty, Foreign, Icon, Loading, Meter, Note, Page, Section, WorkerBadge, href, useAct, useMay, useMe, useStore, api,
 } from '../ui/index.js';
 import { JoinRequest } from '../ui/join.js';
-import { bytes, percent, visible } from '../format.js';
+import { byName, bytes, percent, visible } from '../format.js';
 
 export default function MachinesPage() {
   const ready = useStore((state) => state.ready);
   const workers = useStore((state) => state.workers);
-  const list = [...workers.values()].sort((a, b) => a.name.localeCompare(b.name));
+  const list = [...workers.values()].sort(byName);
   const asking = list.filter((worker) => worker.status === 'pending');
   const joined = list.filter((worker) => worker.status !== 'pending');
   if (!ready) return html`<${Page} title="Machines"><${Loading} lines=${5} /><//>`;

@@ -2,7 +2,7 @@
 
 import { html, useState } from '../ui/html.js';
 import { Badge, Copy, Empty, Foreign, Icon, Loading, Page, Search, Section, hostNow, useLive, useMe, useSecond, useStore } from '../ui/index.js';
-import { duration, visible } from '../format.js';
+import { byName, duration, visible } from '../format.js';
 
 const HEALTH = {
   passing: ['Answers', 'good'],
@@ -16,7 +16,7 @@ export default function ServicesPage() {
   const [word, setWord] = useState('');
   if (!ready) return html`<${Page} title="Services"><${Loading} lines=${4} /><//>`;
   const wanted = word.trim().toLowerCase();
-  const list = [...services.values()].filter((one) => !wanted || one.name.toLowerCase().includes(wanted) || `${one.ip}:${one.port}`.includes(wanted)).sort((a, b) => a.name.localeCompare(b.name));
+  const list = [...services.values()].filter((one) => !wanted || one.name.toLowerCase().includes(wanted) || `${one.ip}:${one.port}`.includes(wanted)).sort(byName);
   const doors = list.filter((one) => one.kind === 'waifu');
   const plain = list.filter((one) => one.kind !== 'waifu');
   return html`<${Page} title="Services" sub="Programs that register with this host, and what its front door leads to">

@@ -6,7 +6,7 @@ import {
   Tabs, TextField, all, api, ask, focusWrong, href, makeSecret, moment, path, setTheme, theme, toast, useAct, useLive, useLoad, useMay, useMe, useSignal, useStore,
 } from '../ui/index.js';
 import { Dialog } from '../ui/dialog.js';
-import { bytes, visible } from '../format.js';
+import { byName, bytes, visible } from '../format.js';
 import { PASSWORD_MIN, checkName, checkPassword } from '../validate.js';
 import { look, signOut } from '../session.js';
 import { device } from '../device.js';
@@ -189,7 +189,7 @@ function LinkDialog({ name, url, until, onClose }) {
 
 function useServerOptions() {
   const servers = useStore((state) => state.servers);
-  return [{ value: '', label: 'All servers' }, ...[...servers.values()].sort((a, b) => a.name.localeCompare(b.name)).map((one) => ({ value: one.id, label: visible(one.name) }))];
+  return [{ value: '', label: 'All servers' }, ...[...servers.values()].sort(byName).map((one) => ({ value: one.id, label: visible(one.name) }))];
 }
 
 function AccountDialog({ account = null, onClose, onDone }) {

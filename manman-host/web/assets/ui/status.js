@@ -42,7 +42,7 @@ const NONE = [];
 export function Progress({ value = null, label }) {
   const known = value !== null && value !== undefined;
   return html`<span class="progress" role="progressbar" aria-label=${label} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${known ? value : undefined}>
-    <span class=${`progress-bar ${known ? '' : 'moving'}`} style=${{ '--part': known ? `${value}%` : '30%' }}></span>
+    <span class=${`progress-bar ${known ? '' : 'moving'}`} style=${{ '--part': known ? value / 100 : 0.3 }}></span>
   </span>`;
 }
 
@@ -51,7 +51,7 @@ export const Meter = memo(function Meter({ icon, label, part, text }) {
   const tone = part === null ? 'off' : part >= 92 ? 'bad' : part >= 80 ? 'warn' : 'good';
   return html`<span class="meter" data-tone=${tone} title=${`${label}: ${text}`}>
     ${icon && html`<${Icon} name=${icon} size=${15} />`}
-    <span class="meter-track" aria-hidden="true"><span class="meter-fill" style=${{ '--part': `${part ?? 0}%` }}></span></span>
+    <span class="meter-track" aria-hidden="true"><span class="meter-fill" style=${{ '--part': ((part ?? 0) / 100).toFixed(3) }}></span></span>
     <span class="meter-text"><span class="offscreen">${label}: </span>${text}</span>
   </span>`;
 });

@@ -51,7 +51,7 @@ export function Toasts() {
   const list = useSignal(toasts);
   const said = useSignal(spoken);
   return html`<div class="toasts-place">
-    <ol class="toasts" role="status" aria-live="polite" aria-label="Messages">${list.map((one) => html`<${Toast} key=${one.id} ...${one} />`)}</ol>
+    <div role="status" aria-live="polite" aria-label="Messages"><ol class="toasts">${list.map((one) => html`<${Toast} key=${one.id} ...${one} />`)}</ol></div>
     <div class="offscreen" aria-live="polite">${said}</div>
   </div>`;
 }
