@@ -33,8 +33,9 @@ class Block {
     this.times = new Float64Array(BLOCK_ROWS);
     this.ends = new Uint32Array(BLOCK_ROWS);
     this.letters = new Uint8Array(BLOCK_ROWS);
-    // For the view's use: heights of the rows in lines, and what they hold for.
+    // The layout's: heights of the first `measured` rows in lines, their sum, and what they hold for.
     this.heights = null;
+    this.measured = 0;
     this.sum = 0;
     this.stamp = -1;
   }
@@ -60,7 +61,6 @@ class Block {
     this.letters[at] = letter;
     this.ends[at] = this.used;
     this.count += 1;
-    this.stamp = -1;
   }
 
   start(at) {

@@ -1,0 +1,632 @@
+// The log on the page: of a hundred thousand rows only those in sight are elements. Made by hand
+// instead of with Preact, since all of them may change sixty times a second.
+
+import { CLAMP, Layout } from './layout.js';
+import { GAP, LogModel } from './model.js';
+import { MANAGER, STDERR } from './record.js';
+import { pieces, plain } from './sgr.js';
+import { places } from './find.js';
+import { ordered, placeOf, textBetween } from './select.js';
+
+/** Lines drawn above and below of what is seen. */
+const OVERSCAN = 12;
+/** So near to the loaded end more is fetched. */
+const NEAR_ROWS = 300;
+/** Time of a frame for taking in new lines. */
+const TAKE_MS = 8;
+/** What waits to be taken in; beyond, the stream is held and the lines wait on the worker's disk. */
+const QUEUE_MAX = 4 * 1024 * 1024;
+/** While lines pour in, nobody reads single frames. */
+const FLOOD_FRAME_MS = 80;
+const FLOOD_LINES = 400;
+/** Smallest distance from the end that counts as being there, in lines. */
+const AT_END = 1.5;
+const TOLD_EVERY_MS = 200;
+
+
+export class LogView {
+  /**
+   * `element` becomes the place of the log. `hooks`: `changed(state)`, `older(seq)` and `newer(seq)`,
+   * which resolve to a chunk, `hold()` and `release()` of the stream, `restart()`: from the last
+   * lines on.
+   */
+  constructor(element, hooks) {
+    this.model = new LogModel();
+    this.layout = new Layout(this.model);
+    this.hooks = hooks;
+    this.follow = true;
+    this.wrap = true;
+    this.times = false;
+    this.expression = null;
+    this.current = null;
+    this.expanded = new Set();
+    this.drawn = new Map();
+    this.queue = [];
+    this.queued = 0;
+    this.anchor = null;
+    this.pins = [];
+    this.all = false;
+    this.lineHeight = 18;
+    this.charWidth = 8;
+    this.widest = 0;
+    this.dirty = true;
+    this.loading = { older: false, newer: false };
+    this.newLines = 0;
+    this.lastDraw = 0;
+    this.lastTold = 0;
+    this.end = new AbortController();
+    this.#build(element);
+    this.#listen();
+  }
+
+  #build(element) {
+    this.scroller = document.createElement('div');
+    this.scroller.className = 'log-scroll';
+    this.scroller.tabIndex = 0;
+    this.scroller.setAttribute('role', 'log');
+    // A screen reader would drown: it is told in counts elsewhere, and reads here when asked to.
+    this.scroller.setAttribute('aria-live', 'off');
+    this.scroller.setAttribute('aria-label', 'Log');
+    this.space = document.createElement('div');
+    this.space.className = 'log-space';
+    this.probe = document.createElement('span');
+    this.probe.className = 'log-probe';
+    this.probe.textContent = '0'.repeat(100);
+    this.probe.setAttribute('aria-hidden', 'true');
+    this.scroller.append(this.space, this.probe);
+    element.append(this.scroller);
+  }
+
+  #listen() {
+    const options = { signal: this.end.signal, passive: true };
+    const { scroller } = this;
+    scroller.addEventListener('scroll', () => this.#scrolled(), options);
+    // What a person does counts at once, before the next frame could scroll back to the end.
+    scroller.addEventListener('wheel', ({ deltaY }) => deltaY < 0 && this.#leaveEnd(), options);
+    scroller.addEventListener('touchmove', () => this.#leaveEnd(), options);
+    scroller.addEventListener('pointerdown', (event) => {
+      this.all = false;
+      // The scroll bar is part of no row.
+      if (event.target === scroller) this.#leaveEnd();
+    }, options);
+    scroller.addEventListener('keydown', (event) => this.#key(event), { signal: this.end.signal });
+    scroller.addEventListener('copy', (event) => this.#copy(event), { signal: this.end.signal });
+    scroller.addEventListener('click', (event) => this.#click(event), options);
+    document.addEventListener('selectionchange', () => this.#selected(), options);
+    document.addEventListener('visibilitychange', () => this.#wake(), options);
+    this.resize = new ResizeObserver(() => {
+      this.#measure();
+      this.#wake();
+    });
+    this.resize.observe(scroller);
+    this.#measure();
+  }
+
+  destroy() {
+    this.end.abort();
+    this.resize.disconnect();
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.later);
+    this.scroller.remove();
+    CSS.highlights?.delete('log-hit');
+  }
+
+  #measure() {
+    const box = this.probe.getBoundingClientRect();
+    if (box.width === 0) return;
+    this.charWidth = box.width / 100;
+    this.lineHeight = box.height;
+    this.#setWrap();
+  }
+
+  #setWrap() {
+    const gutter = 16 + (this.times ? 10 * this.charWidth : 0);
+    const columns = this.wrap ? Math.max(8, Math.floor((this.scroller.clientWidth - gutter) / this.charWidth)) : 0;
+    if (!this.layout.wrap(columns)) return;
+    this.#redraw();
+  }
+
+  /** Options: `wrap`, `times`, `expression`. */
+  set(options) {
+    const { wrap = this.wrap, times = this.times } = options;
+    if ('expression' in options) this.expression = options.expression;
+    this.wrap = wrap;
+    this.times = times;
+    this.scroller.classList.toggle('log-wrap', wrap);
+    this.scroller.classList.toggle('log-times', times);
+    this.#setWrap();
+    this.#redraw();
+  }
+
+  #redraw() {
+    for (const element of this.drawn.values()) element.remove();
+    this.drawn.clear();
+    this.#wake();
+  }
+
+  /** Lines from the stream. */
+  push(bytes) {
+    this.queue.push(bytes);
+    this.queued += bytes.length;
+    if (this.queued > QUEUE_MAX) this.hooks.hold();
+    // A hidden page has no frames, and a full queue would wait for one.
+    if (document.hidden && this.queued > QUEUE_MAX / 4) this.#take(Infinity);
+    this.#wake();
+  }
+
+  gap(from, to) {
+    this.queue.push({ from, to });
+    this.#wake();
+  }
+
+  #wake() {
+    this.dirty = true;
+    if (this.frame || this.later) return;
+    const run = () => {
+      this.frame = 0;
+      this.later = 0;
+      this.#step();
+    };
+    if (document.hidden) this.later = setTimeout(run, 1000);
+    else this.frame = requestAnimationFrame(run);
+  }
+
+  #step() {
+    if (this.end.signal.aborted) return;
+    const before = performance.now();
+    const added = this.#take(TAKE_MS);
+    this.flood = (this.flood ?? 0) * 0.8 + added;
+    const due = this.flood < FLOOD_LINES || before - this.lastDraw > FLOOD_FRAME_MS;
+    if (this.dirty && due && !document.hidden) {
+      this.dirty = false;
+      this.lastDraw = before;
+      this.#draw();
+    }
+    if (this.queue.length || this.dirty) this.#wake();
+    this.#tell();
+  }
+
+  #take(budget) {
+    const begun = performance.now();
+    let added = 0;
+    while (this.queue.length && performance.now() - begun < budget) {
+      const item = this.queue.shift();
+      if (item instanceof Uint8Array) {
+        this.queued -= item.length;
+        const keep = this.follow ? Infinity : (this.anchor?.row ?? this.model.firstRow) - 200;
+        const latest = this.model.latest;
+        added += this.model.append(item, keep);
+        if (!this.follow && latest > 0) this.newLines += Math.max(0, this.model.latest - latest);
+      } else this.model.gap(item.from, item.to);
+    }
+    if (this.queued < QUEUE_MAX / 4) this.hooks.release();
+    return added;
+  }
+
+  /** Tells what has changed, not more often than anybody could see. */
+  #tell(now = false) {
+    const time = performance.now();
+    clearTimeout(this.telling);
+    if (!now && time - this.lastTold < TOLD_EVERY_MS) {
+      this.telling = setTimeout(() => this.#tell(true), TOLD_EVERY_MS);
+      return;
+    }
+    this.lastTold = time;
+    if (this.end.signal.aborted) return;
+    const { model } = this;
+    this.hooks.changed({
+      follow: this.follow,
+      count: model.count,
+      news: this.follow ? 0 : this.newLines,
+      latest: model.latest,
+      live: model.live,
+      atStart: model.atStart,
+      loading: this.loading.older || this.loading.newer,
+      marks: model.marks.length,
+    });
+  }
+
+  #scrolled() {
+    const { scroller, layout, lineHeight } = this;
+    const top = scroller.scrollTop;
+    if (Math.abs(top - this.expectedTop) >= 1) {
+      const { row, above } = layout.at(top / lineHeight);
+      this.anchor = { row, offset: above * lineHeight };
+      const left = scroller.scrollHeight - scroller.clientHeight - top;
+      const atEnd = left < AT_END * lineHeight;
+      if (atEnd && this.model.live && !this.follow) this.#setFollow(true);
+      else if (!atEnd && this.follow) this.#setFollow(false);
+    }
+    this.expectedTop = top;
+    this.#wake();
+  }
+
+  #leaveEnd() {
+    if (!this.follow) return;
+    const { scroller, layout, lineHeight } = this;
+    if (scroller.scrollHeight <= scroller.clientHeight) return;
+    const { row, above } = layout.at(scroller.scrollTop / lineHeight);
+    this.anchor = { row, offset: above * lineHeight };
+    this.#setFollow(false);
+  }
+
+  #setFollow(follow) {
+    if (this.follow === follow) return;
+    this.follow = follow;
+    this.newLines = 0;
+    this.#wake();
+    this.#tell(true);
+  }
+
+  /** To the newest line, and on with those that follow. */
+  toEnd() {
+    this.newLines = 0;
+    if (!this.model.live) {
+      this.clear();
+      this.hooks.restart();
+    }
+    this.anchor = null;
+    this.follow = true;
+    this.#wake();
+    this.#tell(true);
+  }
+
+  clear() {
+    this.model.clear();
+    this.expanded.clear();
+    this.queue = [];
+    this.queued = 0;
+    this.anchor = null;
+    this.current = null;
+    this.pins = [];
+    this.widest = 0;
+    this.#redraw();
+  }
+
+  /** Shows the window around a line that is not in it: `older` and `newer` are pages beside it. */
+  place(older, newer) {
+    const { latest } = this.model;
+    this.clear();
+    this.model.latest = latest;
+    this.model.live = false;
+    this.follow = false;
+    this.model.appendPage(older, this.model.firstRow);
+    this.model.appendPage(newer, this.model.firstRow);
+  }
+
+  /** Brings a row to the middle; `mark` lets it stand out. */
+  reveal(row, mark = true) {
+    const { scroller, layout, lineHeight } = this;
+    this.follow = false;
+    this.newLines = 0;
+    const middle = layout.top(row) * lineHeight - Math.max(0, (scroller.clientHeight - lineHeight) / 2);
+    const { row: first, above } = layout.at(Math.max(0, middle) / lineHeight);
+    this.anchor = { row: first, offset: middle > 0 ? above * lineHeight : 0 };
+    if (mark) this.current = row;
+    for (const [number, element] of this.drawn) element.classList.toggle('log-current', number === this.current);
+    this.#wake();
+    this.#tell(true);
+  }
+
+  /** The first row that is in sight. */
+  get topRow() {
+    return this.layout.at(this.scroller.scrollTop / this.lineHeight).row;
+  }
+
+  #draw() {
+    const { model, layout, scroller, lineHeight } = this;
+    if (scroller.clientHeight === 0) return;
+    const height = scroller.clientHeight;
+    let total = layout.total;
+    let top;
+    if (this.follow) top = Math.max(0, total * lineHeight - height);
+    else {
+      this.anchor ??= { row: model.firstRow, offset: 0 };
+      if (this.anchor.row < model.firstRow) this.anchor = { row: model.firstRow, offset: 0 };
+      if (this.anchor.row >= model.endRow && model.count) this.anchor = { row: model.endRow - 1, offset: 0 };
+      top = Math.min(layout.top(this.anchor.row) * lineHeight + this.anchor.offset, Math.max(0, total * lineHeight - height));
+    }
+    // Twice where the first drawing has shown that rows are of other heights than was guessed.
+    for (let round = 0; round < 3; round += 1) {
+      const changed = this.#rows(top, height);
+      if (!changed) break;
+      total = layout.total;
+      if (this.follow) top = Math.max(0, total * lineHeight - height);
+      else top = Math.min(layout.top(this.anchor.row) * lineHeight + this.anchor.offset, Math.max(0, total * lineHeight - height));
+    }
+    const tall = `${Math.max(total * lineHeight, 1)}px`;
+    if (this.tall !== tall) {
+      this.tall = tall;
+      this.space.style.height = tall;
+    }
+    const rows = [...this.drawn.keys()].sort((a, b) => a - b);
+    let at = NaN;
+    let expected = NaN;
+    for (const row of rows) {
+      const y = row === expected ? at : layout.top(row);
+      const element = this.drawn.get(row);
+      const px = `${y * lineHeight}px`;
+      if (element.style.top !== px) element.style.top = px;
+      at = y + layout.height(row);
+      expected = row + 1;
+    }
+    if (Math.abs(scroller.scrollTop - top) >= 0.5) scroller.scrollTop = top;
+    this.expectedTop = scroller.scrollTop;
+    this.#highlight();
+    this.#fetch();
+  }
+
+  /** Makes the rows around a place; answers whether heights turned out to be others. */
+  #rows(top, height) {
+    const { model, layout, space, lineHeight, drawn } = this;
+    const wanted = new Set();
+    if (model.count) {
+      const first = layout.at(Math.max(0, top / lineHeight - OVERSCAN)).row;
+      let covered = layout.top(first) * lineHeight;
+      const until = top + height + OVERSCAN * lineHeight;
+      for (let row = first; row < model.endRow && covered < until; row += 1) {
+        wanted.add(row);
+        covered += layout.height(row) * lineHeight;
+      }
+      // The ends of a selection stay, so that the browser does not lose it.
+      for (const row of this.pins) if (row >= model.firstRow && row < model.endRow) wanted.add(row);
+    }
+    for (const [row, element] of drawn) {
+      if (wanted.has(row)) continue;
+      element.remove();
+      drawn.delete(row);
+    }
+    const fresh = [];
+    let cursor = space.firstChild;
+    for (const row of [...wanted].sort((a, b) => a - b)) {
+      let element = drawn.get(row);
+      if (!element) {
+        element = this.#element(row);
+        drawn.set(row, element);
+        fresh.push([row, element]);
+      }
+      if (element === cursor) cursor = cursor.nextSibling;
+      else space.insertBefore(element, cursor);
+    }
+    if (!layout.wraps) return false;
+    let changed = false;
+    for (const [row, element] of fresh) {
+      if (layout.correct(row, Math.round(element.offsetHeight / lineHeight))) changed = true;
+    }
+    return changed;
+  }
+
+  #element(row) {
+    const { model } = this;
+    const { seq, time, letter, missing } = model.row(row);
+    const element = document.createElement('div');
+    element.className = 'log-row';
+    element.dataset.row = String(row);
+    if (row === this.current) element.classList.add('log-current');
+    if (letter === GAP) {
+      element.classList.add('log-gap');
+      element.textContent = missing === 1 ? 'one line is missing' : `${missing.toLocaleString()} lines are missing`;
+      return element;
+    }
+    element.dataset.seq = String(seq);
+    if (letter === STDERR) element.classList.add('log-err');
+    if (letter === MANAGER) element.classList.add('log-word');
+    if (this.times) {
+      const stamp = document.createElement('span');
+      stamp.className = 'log-time';
+      stamp.textContent = clock(time);
+      stamp.title = Number.isNaN(time) ? '' : new Date(time).toLocaleString();
+      element.append(stamp);
+    }
+    const text = document.createElement('span');
+    text.className = 'log-text';
+    fill(text, model.text(row), this.expanded.has(row) ? Infinity : CLAMP);
+    element.append(text);
+    if (text.dataset.rest) {
+      const more = document.createElement('button');
+      more.type = 'button';
+      more.className = 'log-more';
+      more.textContent = `… ${Number(text.dataset.rest).toLocaleString()} more characters`;
+      element.append(more);
+    }
+    return element;
+  }
+
+  #click({ target }) {
+    if (!target.classList.contains('log-more')) return;
+    const row = Number(target.closest('[data-row]').dataset.row);
+    this.#leaveEnd();
+    this.expanded.add(row);
+    this.drawn.get(row)?.remove();
+    this.drawn.delete(row);
+    this.#wake();
+  }
+
+  #highlight() {
+    if (!globalThis.Highlight || !CSS.highlights) return;
+    if (!this.expression) {
+      CSS.highlights.delete('log-hit');
+      return;
+    }
+    const ranges = [];
+    for (const element of this.drawn.values()) {
+      const text = element.querySelector('.log-text');
+      if (!text) continue;
+      for (const [start, end] of places(this.expression, text.textContent)) ranges.push(rangeIn(text, start, end));
+    }
+    CSS.highlights.set('log-hit', new Highlight(...ranges.filter(Boolean)));
+  }
+
+  /** Asks for lines beside the window where somebody comes near its ends. */
+  #fetch() {
+    const { model, loading, drawn } = this;
+    if (!drawn.size || !model.count) return;
+    const sight = [...drawn.keys()].filter((row) => !this.pins.includes(row));
+    const first = Math.min(...sight);
+    const last = Math.max(...sight);
+    if (!model.atStart && !loading.older && !(this.follow && this.flood > FLOOD_LINES) && first - model.firstRow < NEAR_ROWS) this.#older();
+    if (!model.live && !loading.newer && model.endRow - last < NEAR_ROWS) this.#newer();
+  }
+
+  async #older() {
+    const seq = this.model.firstSeq;
+    const { epoch } = this.model;
+    if (Number.isNaN(seq) || seq <= 1) {
+      this.model.atStart = true;
+      return;
+    }
+    // Nobody looks up there: one page is enough.
+    if (this.follow && this.model.count >= 500) return;
+    this.loading.older = true;
+    try {
+      const page = await this.hooks.older(seq);
+      if (this.end.signal.aborted || (epoch !== this.model.epoch && this.model.firstSeq !== seq)) return;
+      if (this.model.prepend(page, this.follow ? Infinity : this.topRow + 400) === 0) this.model.atStart = true;
+    } catch {
+      // Whoever scrolls on tries again; meanwhile the state of the stream says what is wrong.
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    } finally {
+      this.loading.older = false;
+      this.#wake();
+    }
+  }
+
+  async #newer() {
+    const seq = this.model.lastSeq;
+    this.loading.newer = true;
+    try {
+      const page = await this.hooks.newer(seq);
+      if (this.end.signal.aborted || this.model.lastSeq !== seq || this.model.live) return;
+      const added = this.model.appendPage(page, this.topRow - 400);
+      // The worker has nothing more: what the stream told of in between is no longer kept.
+      if (added === 0 && !this.model.live) {
+        this.model.live = true;
+        this.model.gap(seq + 1, this.model.latest);
+      }
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    } finally {
+      this.loading.newer = false;
+      this.#wake();
+    }
+  }
+
+  #shown(row) {
+    const known = this.model.row(row);
+    if (!known) return null;
+    return known.letter === GAP ? `[${known.missing} lines are missing]` : plain(this.model.text(row));
+  }
+
+  #selected() {
+    const selection = document.getSelection();
+    const inside = selection && !selection.isCollapsed && this.space.contains(selection.anchorNode) && this.space.contains(selection.focusNode);
+    if (!inside) {
+      if (this.pins.length) {
+        this.pins = [];
+        this.#wake();
+      }
+      return;
+    }
+    const places = this.#ends(selection);
+    if (!places) return;
+    this.pins = places.map(({ row }) => row);
+    // Whoever selects, reads.
+    this.#leaveEnd();
+  }
+
+  #ends(selection) {
+    const a = placeOf(selection.anchorNode, selection.anchorOffset, this.space);
+    const b = placeOf(selection.focusNode, selection.focusOffset, this.space);
+    return a && b ? ordered(a, b) : null;
+  }
+
+  #copy(event) {
+    const selection = document.getSelection();
+    let text = null;
+    if (this.all) text = textBetween({ row: this.model.firstRow, offset: 0 }, { row: this.model.endRow - 1, offset: Infinity }, (row) => this.#shown(row));
+    else if (selection && !selection.isCollapsed) {
+      const ends = this.#ends(selection);
+      if (ends) text = textBetween(...ends, (row) => this.#shown(row));
+    }
+    if (text === null) return;
+    event.clipboardData.setData('text/plain', text);
+    event.preventDefault();
+  }
+
+  #key(event) {
+    if (event.target !== this.scroller) return;
+    const command = event.ctrlKey || event.metaKey;
+    if (command && event.key.toLowerCase() === 'a') {
+      event.preventDefault();
+      document.getSelection().selectAllChildren(this.space);
+      this.#leaveEnd();
+      this.all = true;
+      return;
+    }
+    if (command && event.key.toLowerCase() === 'c') return;
+    if (!command) this.all = false;
+    if (event.key === 'End') {
+      event.preventDefault();
+      this.toEnd();
+    } else if (['ArrowUp', 'PageUp', 'Home'].includes(event.key) || (event.key === ' ' && event.shiftKey)) this.#leaveEnd();
+  }
+}
+
+const two = (number) => String(number).padStart(2, '0');
+
+function clock(time) {
+  if (Number.isNaN(time)) return '';
+  const date = new Date(time);
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+/** Writes a line into an element, in the colours of its game. */
+export function fill(element, line, most = Infinity) {
+  let left = most;
+  let rest = 0;
+  for (const piece of pieces(line)) {
+    if (left <= 0) {
+      rest += piece.text.length;
+      continue;
+    }
+    let { text } = piece;
+    if (text.length > left) {
+      // Not through the middle of a character.
+      const cut = text.charCodeAt(left - 1) >= 0xd800 && text.charCodeAt(left - 1) <= 0xdbff ? left - 1 : left;
+      rest += text.length - cut;
+      text = text.slice(0, cut);
+      left = 0;
+    } else left -= text.length;
+    if (!piece.className) element.append(text);
+    else {
+      const span = document.createElement('span');
+      span.className = piece.className;
+      if (piece.fg) span.style.setProperty('--fg', piece.fg);
+      if (piece.bg) span.style.setProperty('--bg', piece.bg);
+      span.textContent = text;
+      element.append(span);
+    }
+  }
+  if (rest) element.dataset.rest = String(rest);
+}
+
+function rangeIn(element, start, end) {
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  let at = 0;
+  let begun = false;
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const next = at + node.length;
+    if (!begun && start < next) {
+      range.setStart(node, start - at);
+      begun = true;
+    }
+    if (begun && end <= next) {
+      range.setEnd(node, end - at);
+      return range;
+    }
+    at = next;
+  }
+  return null;
+}
+
