@@ -102,6 +102,7 @@ pub async fn run_with_ready(
 
     let servers_dir = data_dir.path().join("servers");
     let logs = LogBooks::new(&servers_dir, Retention::default());
+    recover_restores(data_dir.path()).await?;
     let docker = match config.docker {
         DockerMode::Off => None,
         DockerMode::On | DockerMode::Auto => Some(open_docker(DockerConfig::new(label, &servers_dir), data_dir.path(), &logs).await?),
@@ -137,6 +138,7 @@ pub async fn run_with_ready(
         frozen: meta.frozen,
         config,
     }));
+    worker.actions.take_over().await?;
     let router = api::router(Arc::clone(&worker));
     worker.calls.serve_with(router.clone());
     let (close, closed) = watch::channel(false);
@@ -154,7 +156,9 @@ pub async fn run_with_ready(
         let hello = crate::announce::worker_hello(orchestrator, worker.config.name.to_string(), worker.config.advertise, api_address);
         AbortOnDropHandle::new(tokio::spawn(hello))
     });
-    let reason = until_end(&worker, reconciling, shutdown).await?;
+    let reason = until_end(&worker, reconciling, shutdown).await;
+    worker.actions.end().await;
+    let reason = reason?;
     drop((linking, announcing, sampling));
     if reason != ExitReason::Stale {
         host_link::goodbye(&worker).await;
@@ -210,6 +214,14 @@ async fn listen(listener: TcpListener, router: axum::Router, mut closed: watch::
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(close).await {
         tracing::error!(%error, "the worker's own API has ended");
     }
+}
+
+/// Before anything could be started on files that are half swapped.
+async fn recover_restores(data_dir: &std::path::Path) -> Result<(), RunError> {
+    let path = data_dir.to_owned();
+    let recovered = tokio::task::spawn_blocking(move || crate::action::recover(&path)).await;
+    let recovered = recovered.map_err(|source| RunError::LoopBroke { source })?;
+    recovered.map_err(|source| RunError::File { path: data_dir.join("servers"), source })
 }
 
 /// Takes over the containers that have our shim in front.

@@ -4,6 +4,7 @@
 //! [`run`] is a whole worker as one future, which `manman up` runs beside a host and
 //! `manman-worker` by itself.
 
+mod action;
 pub mod announce;
 mod api;
 mod app;
@@ -26,6 +27,7 @@ mod report;
 pub mod steam_cmd;
 pub mod store;
 
+pub use action::asked_as_tool;
 pub use app::{ExitReason, Ready, RunError, run, run_with_ready};
 pub use host_link::{LinkState, Registration};
 pub use report::Report;

@@ -16,7 +16,7 @@ use cli::{Cli, Command, Steam};
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    if let Some(code) = manman_stage::shim::asked() {
+    if let Some(code) = manman_worker::asked_as_tool() {
         return code;
     }
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -31,8 +31,13 @@ pub use world::{
     World,
 };
 
-/// Hash of the part of a spec that a running instance was made from.
+/// Hash of the part of a spec that a running instance was made from. Its actions are none of that:
+/// whoever changes them need not restart the game.
 #[must_use]
 pub fn run_hash(run: &manman_common::RunSpec) -> u64 {
-    manman_common::link::fnv1a(&serde_json::to_vec(run).unwrap_or_default())
+    let hash = |run: &manman_common::RunSpec| manman_common::link::fnv1a(&serde_json::to_vec(run).unwrap_or_default());
+    if run.actions.is_empty() {
+        return hash(run);
+    }
+    hash(&manman_common::RunSpec { actions: std::collections::BTreeMap::new(), ..run.clone() })
 }

@@ -137,6 +137,7 @@ impl<'a> Sight<'a> {
     fn decide_live(&self, keeper: &Instance) -> Decision {
         match (self.mode, self.record.spec.desired) {
             (_, DesiredState::Stopped | DesiredState::Deleted) => self.stop(keeper, self.record.spec.stop_mode),
+            (_, DesiredState::Running) if self.record.tried.held => self.stop(keeper, StopMode::Graceful),
             (Mode::Draining, DesiredState::Running) => self.stop(keeper, StopMode::Graceful),
             (Mode::Normal, DesiredState::Running) if self.restart_is_due(keeper) => self.stop(keeper, StopMode::Graceful),
             // While frozen it would not come back, and may yet answer again.
@@ -151,6 +152,8 @@ impl<'a> Sight<'a> {
         }
         match self.record.spec.desired {
             DesiredState::Deleted if !self.dead.is_empty() => Decision::default(),
+            // Nor purged: whoever holds it still reads or writes there.
+            _ if self.record.tried.held => Decision::default(),
             DesiredState::Running | DesiredState::Stopped => {
                 if let Some(decision) = self.install() {
                     return decision;

@@ -163,6 +163,10 @@ pub struct Tried {
     pub deleted: bool,
     /// What the supervision says of the current instance.
     pub conditions: Vec<Condition>,
+    /// Its files are worked on: it is stopped, and neither installed nor started until that is over.
+    /// Of this run of the worker alone.
+    #[serde(skip)]
+    pub held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::builtin::recover;
 use self::place::Place;
 use self::teller::{Teller, event};
 use crate::api::error_chain;
@@ -37,6 +38,19 @@ use crate::app::Worker;
 use crate::clock;
 use crate::console::checked_inputs;
 use crate::store::{Store, StoreError};
+
+/// What this process was started as, if that is a tool of the worker's own and no worker: the start of
+/// a script's process, or the script's `manman-reply`. Every program that runs a worker asks this
+/// first, before any thread and any runtime.
+pub fn asked_as_tool() -> Option<std::process::ExitCode> {
+    manman_stage::shim::asked().or_else(|| {
+        let name = std::env::args_os().next()?;
+        (std::path::Path::new(&name).file_name()? == place::REPLY).then(|| {
+            let reply = <place::Reply as clap::Parser>::parse();
+            manman_stage::run_reply(reply.args)
+        })
+    })
+}
 
 /// Of one worker; more are refused, since each may be a tar of a whole world.
 const AT_ONCE: usize = 8;

@@ -8,6 +8,17 @@ use manman_common::link::fnv1a;
 use manman_common::{CommandId, ServerId};
 use manman_stage::engine::{Options, Stand};
 
+/// How a script without an HTTP client answers: found in its PATH.
+pub(super) const REPLY: &str = "manman-reply";
+
+/// Answers the action that this is part of
+#[derive(Debug, clap::Parser)]
+#[command(name = REPLY, max_term_width = 100)]
+pub(super) struct Reply {
+    #[command(flatten)]
+    pub(super) args: manman_stage::reply::ReplyArgs,
+}
+
 /// What every user may pass through, on a file system that a reboot clears. Games that are processes
 /// find their directories there, too.
 const SHARED: &str = "/run/manman";
@@ -48,7 +59,10 @@ impl Place {
             // The umask may have taken what others need to pass.
             std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711))?;
         }
-        Ok(Self { is_root, dir })
+        let place = Self { is_root, dir };
+        std::fs::DirBuilder::new().mode(0o755).create(place.tools())?;
+        std::os::unix::fs::symlink(std::env::current_exe()?, place.tools().join(REPLY))?;
+        Ok(place)
     }
 
     pub(super) fn options(&self) -> Options {

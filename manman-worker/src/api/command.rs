@@ -37,6 +37,11 @@ pub(super) async fn run(
         }
     }
     let record = find(&worker, &id).await?;
+    if let CommandRequest::Action(command) = &request
+        && record.spec.run.action(&command.action).is_some_and(|action| !action.is_console())
+    {
+        return super::action::command(&worker, &record.spec, command.clone()).await;
+    }
     expect_instance(&worker, record.spec.id, expected.as_deref())?;
     let Some((instance, driver)) = worker.reconcile.instance(record.spec.id).await? else {
         let phase = worker.statuses().get(&record.spec.id).map(|status| format!("{:?}", status.phase));

@@ -1,6 +1,7 @@
 //! The worker's own routes. The same handlers serve its listener, where a token is always wanted,
 //! and the host's calls over the link, where the host has seen to who may do what.
 
+mod action;
 mod auth;
 mod command;
 mod error;
@@ -43,6 +44,8 @@ pub(crate) fn router(worker: Arc<Worker>) -> Router {
         .route("/server/{id}/shutdown", post(power::shutdown))
         .route("/server/{id}/kill", post(power::kill))
         .route("/server/{id}/command", post(command::run))
+        .route("/server/{id}/action", get(action::list))
+        .route("/server/{id}/action/{action}", get(action::show).put(action::start))
         .route("/server/{id}/log", get(log::pointer))
         .route("/server/{id}/log/stream", get(log::stream))
         .route("/server/{id}/metrics", get(metrics::of_server))

@@ -15,6 +15,7 @@ use manman_worker_core::{LocalChange, Record};
 use tokio::sync::watch;
 
 use super::ExitReason;
+use crate::action::Actions;
 use crate::config::Config;
 use crate::console::Console;
 use crate::driver::Driver;
@@ -60,6 +61,7 @@ pub(crate) struct Worker {
     logs: LogBooks,
     pub(crate) metrics: Metrics,
     pub(crate) console: Console,
+    pub(crate) actions: Actions,
     pub(crate) calls: CallDesk,
     pub(crate) link: LinkControl,
     /// Held while the host is asked whether this worker is as stale as it was told.
@@ -81,6 +83,7 @@ impl Worker {
         Self {
             host: parts.config.host.clone().map_or_else(OnceLock::new, OnceLock::from),
             config: parts.config,
+            actions: Actions::new(parts.store.clone(), parts.data_dir.clone()),
             data_dir: parts.data_dir,
             process: parts.process,
             api_address: parts.api_address,

@@ -166,6 +166,15 @@ impl Driver for DockerDriver {
         self.install_image(spec, &progress).await
     }
 
+    fn want_newest(&self, server: ServerId) {
+        self.installs.want_newest(server);
+    }
+
+    async fn build_of(&self, spec: &ServerSpec) -> Option<String> {
+        let wanted = image::Wanted::of(spec).ok()?;
+        image::inspect(&self.engine, &wanted.image).await.ok()??.id
+    }
+
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
         self.start_instance(spec, instance).await
     }

@@ -43,6 +43,18 @@ pub trait Driver: Send + Sync + 'static {
     /// Brings the game here: pulls or builds an image, downloads an app. Resumes what was begun.
     async fn install(&self, spec: &ServerSpec, progress: ProgressSink) -> Result<(), DriverError>;
 
+    /// Has the next [`install`](Self::install) for this server bring the newest build there is, and not
+    /// what is here already.
+    fn want_newest(&self, server: ServerId) {
+        let _ = server;
+    }
+
+    /// Which build of its game a server has, where that has a name.
+    async fn build_of(&self, spec: &ServerSpec) -> Option<String> {
+        let _ = spec;
+        None
+    }
+
     /// Starts a fresh instance under this id; if one of this id exists already, that one.
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError>;
 

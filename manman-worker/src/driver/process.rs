@@ -212,6 +212,19 @@ impl Driver for Processes {
         })
     }
 
+    fn want_newest(&self, server: ServerId) {
+        self.0.steam.want_newest(server);
+    }
+
+    async fn build_of(&self, spec: &ServerSpec) -> Option<String> {
+        let (driver, spec) = (Arc::clone(&self.0), spec.clone());
+        let looked = blocking(move || {
+            let installed = driver.steam.installed(&spec.run, spec.id, &driver.data_dir(spec.id));
+            Ok(installed.ok().flatten().map(|installed| installed.build))
+        });
+        looked.await.ok().flatten()
+    }
+
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
         start::start(&self.0, spec, instance).await
     }

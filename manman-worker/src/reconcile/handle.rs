@@ -65,6 +65,8 @@ pub(super) enum Request {
     Create { spec: Box<ServerSpec>, answer: Answer<Created> },
     Change { server: ServerId, change: LocalChange, answer: Answer<bool> },
     Retry { server: ServerId, answer: Answer<()> },
+    Hold { server: ServerId, held: bool, answer: Answer<()> },
+    Renew { server: ServerId, answer: Answer<()> },
     Freeze { frozen: bool, answer: Answer<()> },
     Drain { keep_servers: bool, answer: Answer<()> },
     Instance { server: ServerId, answer: Answer<Option<Instance>> },
@@ -122,6 +124,23 @@ impl ReconcileHandle {
     /// Tries again at once what has failed or waits.
     pub async fn retry(&self, server: ServerId) -> Result<(), ReconcileError> {
         self.ask(|answer| Request::Retry { server, answer }).await
+    }
+
+    /// Stops a server and keeps it so, whatever is wished meanwhile, until it is let go: its files are
+    /// worked on. The wish stays, and what it asks for follows then. Not kept over a restart of the worker.
+    pub async fn hold(&self, server: ServerId, held: bool) -> Result<(), ReconcileError> {
+        self.ask(|answer| Request::Hold { server, held, answer }).await
+    }
+
+    /// Has the game of a server that does not run installed anew, in its newest build.
+    pub async fn renew(&self, server: ServerId) -> Result<(), ReconcileError> {
+        self.ask(|answer| Request::Renew { server, answer }).await
+    }
+
+    /// What brings and starts this server's game, where there is such a driver.
+    #[must_use]
+    pub fn driver_of(&self, spec: &ServerSpec) -> Option<Arc<dyn Driver>> {
+        self.drivers.get(&spec.run.game_id.method()).cloned()
     }
 
     /// Cordons the worker or ends that; survives a restart.

@@ -40,6 +40,25 @@ impl Reconciler {
                 });
                 let _ = answer.send(result.await);
             }
+            Request::Hold { server, held, answer } => {
+                let result = match self.records.get_mut(&server) {
+                    Some(record) => {
+                        record.tried.held = held;
+                        self.look_everywhere();
+                        Ok(())
+                    }
+                    None => Err(ReconcileError::NoSuchServer(server)),
+                };
+                let _ = answer.send(result);
+            }
+            Request::Renew { server, answer } => {
+                let result = self.change_record(server, |record| {
+                    record.tried.installed = None;
+                    retry(record);
+                    vec![Happening::new("server.update", "is to have the newest build of its game", json!({}))]
+                });
+                let _ = answer.send(result.await);
+            }
             Request::Freeze { frozen, answer } => {
                 let _ = answer.send(self.freeze(frozen).await);
             }

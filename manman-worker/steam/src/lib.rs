@@ -172,6 +172,11 @@ impl Steam {
         Ok(Installed { build: marker.build })
     }
 
+    /// Has the next install for this server ask Steam for a newer build, and bring it if there is one.
+    pub fn want_newest(&self, server: ServerId) {
+        self.known().asked.insert(server);
+    }
+
     /// The build that is whole and laid out for this server, if there is one: what a start relies on.
     /// Looks at a record and the expected files, nothing more.
     pub fn installed(&self, run: &RunSpec, server: ServerId, server_dir: &Path) -> Result<Option<Installed>, SteamError> {

@@ -1,6 +1,6 @@
 //! Brings an image here: ours are built, all others pulled, each image once at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::{Stream, StreamExt};
 use manman_common::game_id::ImageReference;
 use manman_common::status::Progress;
-use manman_common::{GameId, ServerSpec};
+use manman_common::{GameId, ServerId, ServerSpec};
 
 use super::engine::Engine;
 use super::{DockerDriver, build, error};
@@ -19,13 +19,17 @@ use crate::driver::{DriverError, DriverErrorKind, ProgressSink};
 /// punish slow lines.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
 
-/// One lock per image, for as long as anybody waits for it.
 #[derive(Default)]
-pub(super) struct Installs(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+pub(super) struct Installs {
+    /// One lock per image, for as long as anybody waits for it.
+    locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Servers that are to have the newest image at their next install.
+    asked: Mutex<BTreeSet<ServerId>>,
+}
 
 impl Installs {
     fn lock_of(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = locks.get(image).and_then(Weak::upgrade) {
             return lock;
@@ -33,6 +37,14 @@ impl Installs {
         let lock = Arc::new(tokio::sync::Mutex::new(()));
         locks.insert(image.to_owned(), Arc::downgrade(&lock));
         lock
+    }
+
+    pub(super) fn want_newest(&self, server: ServerId) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(server);
+    }
+
+    fn wants_newest(&self, server: ServerId) -> bool {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&server)
     }
 }
 
@@ -92,7 +104,15 @@ impl DockerDriver {
         };
         match &wanted.folder {
             Some(folder) => build::ensure(&self.engine, &self.config.servers_dir, &wanted.image, folder, progress).await,
-            None if inspect(&self.engine, &wanted.image).await?.is_some() => Ok(()),
+            None if inspect(&self.engine, &wanted.image).await?.is_some() => {
+                // A registry that does not answer, or an image that is in none, keeps nobody from playing.
+                if self.installs.wants_newest(spec.id)
+                    && let Err(error) = pull(&self.engine, &wanted.image, progress).await
+                {
+                    tracing::warn!(server.id = %spec.id, %error, image = wanted.image, "a newer image could not be pulled; the server keeps its own");
+                }
+                Ok(())
+            }
             None => pull(&self.engine, &wanted.image, progress).await,
         }
     }
