@@ -2,6 +2,7 @@
 // table for whoever does not see them.
 
 import uPlot from './vendor/uplot.js';
+import { summary } from './series.js';
 import { html, useEffect, useLayoutEffect, useRef, useSignal, theme } from './ui/index.js';
 
 let styled = false;
@@ -35,7 +36,7 @@ const darkQuery = matchMedia('(prefers-color-scheme: dark)');
  * `series`: `{label, values, colour}` with `null` where nothing was measured; `from` in seconds since
  * 1970, `step` in seconds, `format(value)` for axis and legend, `limit` a line at the top.
  */
-export function Chart({ label, from, step, series, format, limit = null, integer = false }) {
+export function Chart({ label, from, step, series, format, axis = format, limit = null, integer = false }) {
   const place = useRef(null);
   const plot = useRef(null);
   const chosen = useSignal(theme);
@@ -46,7 +47,7 @@ export function Chart({ label, from, step, series, format, limit = null, integer
     const element = place.current;
     const draw = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(element, { series, format, integer }), data({ from, step, series }), element);
+      plot.current = new uPlot(options(element, { series, format, axis, integer }), data({ from, step, series }), element);
       scale(plot.current, series, limit);
     };
     draw();
@@ -89,9 +90,20 @@ function scale(plot, series, limit) {
     plot.setScale('x', { min: times[0], max: times.at(-1) });
     plot.setScale('y', { min: 0, max: most > 0 ? most * 1.1 : 1 });
   });
+  // Nobody points at it: the newest is told.
+  const last = Math.max(...series.map((one) => one.values.findLastIndex((value) => value !== null)));
+  if (plot.cursor.idx === null || plot.cursor.idx === undefined) plot.setLegend({ idx: last < 0 ? null : last });
 }
 
-function options(element, { series, format, integer }) {
+const DAY_SECONDS = 86_400;
+
+/** A moment on the axis: of more than a day, with its day. */
+function moment(at, span) {
+  const date = new Date(at * 1000);
+  return span > DAY_SECONDS * 1.5 ? date.toLocaleDateString(undefined, { weekday: 'short', day: 'numeric' }) : date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', hour12: false });
+}
+
+function options(element, { series, format, axis, integer }) {
   const [text, line, ...colours] = resolve(element, ['--muted', '--line', ...series.map((one) => one.colour)]);
   const font = '11px system-ui, sans-serif';
   const grid = { stroke: line, width: 1 };
@@ -103,8 +115,8 @@ function options(element, { series, format, integer }) {
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: true }, y: { auto: false } },
     axes: [
-      { stroke: text, font, grid: { show: false }, ticks: { show: false }, size: 26, space: 64 },
-      { stroke: text, font, grid, ticks: { show: false }, size: 64, space: 34, incrs: integer ? [1, 2, 5, 10, 20, 50, 100, 200, 500] : undefined, values: (_, values) => values.map((value) => format(value)) },
+      { stroke: text, font, grid: { show: false }, ticks: { show: false }, size: 26, space: 70, values: (plot, times) => times.map((at) => moment(at, plot.scales.x.max - plot.scales.x.min)) },
+      { stroke: text, font, grid, ticks: { show: false }, size: 64, space: 34, incrs: integer ? [1, 2, 5, 10, 20, 50, 100, 200, 500] : undefined, values: (_, values) => values.map((value) => axis(value)) },
     ],
     series: [
       { label: 'Time', value: (_, at) => (at === null ? '–' : new Date(at * 1000).toLocaleString(undefined, { dateStyle: 'short', timeStyle: 'short' })) },
@@ -119,33 +131,4 @@ function options(element, { series, format, integer }) {
       })),
     ],
   };
-}
-
-/** The last, the mean and the highest of a series, in words. */
-export function summary(series, format) {
-  return series
-    .map(({ label, values }) => {
-      const known = values.filter((value) => value !== null);
-      if (!known.length) return `${label} nothing measured`;
-      const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
-      return `${label} ${format(known.at(-1))} now, ${format(mean)} in the mean, ${format(Math.max(...known))} at most`;
-    })
-    .join('; ');
-}
-
-/** Rows of a table that says the same as the graphs: at most `most`, each the mean of its time. */
-export function tabled({ from, step, series }, most = 24) {
-  const length = Math.max(0, ...series.map((one) => one.values.length));
-  const size = Math.max(1, Math.ceil(length / most));
-  const rows = [];
-  for (let begin = 0; begin < length; begin += size) {
-    rows.push({
-      at: from + begin * step,
-      values: series.map(({ values }) => {
-        const known = values.slice(begin, begin + size).filter((value) => value !== null && value !== undefined);
-        return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
-      }),
-    });
-  }
-  return rows;
 }

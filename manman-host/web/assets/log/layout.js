@@ -25,6 +25,10 @@ export class Layout {
     return this.#columns > 0;
   }
 
+  get columns() {
+    return this.#columns;
+  }
+
   #guess(block, at) {
     if (this.#columns === 0) return 1;
     const length = Math.min(block.ends[at] - block.start(at), CLAMP);

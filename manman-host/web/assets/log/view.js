@@ -3,8 +3,8 @@
 
 import { CLAMP, Layout } from './layout.js';
 import { GAP, LogModel } from './model.js';
-import { MANAGER, STDERR } from './record.js';
-import { pieces, plain } from './sgr.js';
+import { plain } from './sgr.js';
+import { rangeIn, rowElement } from './row.js';
 import { places } from './find.js';
 import { ordered, placeOf, textBetween } from './select.js';
 
@@ -19,9 +19,13 @@ const QUEUE_MAX = 4 * 1024 * 1024;
 /** While lines pour in, nobody reads single frames. */
 const FLOOD_FRAME_MS = 80;
 const FLOOD_LINES = 400;
+/** Of the time in a flood, at most one part in so many is spent on drawing. */
+const FLOOD_REST = 6;
 /** Smallest distance from the end that counts as being there, in lines. */
 const AT_END = 1.5;
 const TOLD_EVERY_MS = 200;
+/** Characters that are each one column wide. */
+const PLAIN = /^[\x20-\x7e]*$/;
 
 
 export class LogView {
@@ -53,6 +57,7 @@ export class LogView {
     this.loading = { older: false, newer: false };
     this.newLines = 0;
     this.lastDraw = 0;
+    this.cost = 0;
     this.lastTold = 0;
     this.end = new AbortController();
     this.#build(element);
@@ -176,11 +181,12 @@ export class LogView {
     const before = performance.now();
     const added = this.#take(TAKE_MS);
     this.flood = (this.flood ?? 0) * 0.8 + added;
-    const due = this.flood < FLOOD_LINES || before - this.lastDraw > FLOOD_FRAME_MS;
+    const due = this.flood < FLOOD_LINES || before - this.lastDraw > Math.max(FLOOD_FRAME_MS, this.cost * FLOOD_REST);
     if (this.dirty && due && !document.hidden) {
       this.dirty = false;
       this.lastDraw = before;
       this.#draw();
+      this.cost = performance.now() - before;
     }
     if (this.queue.length || this.dirty) this.#wake();
     this.#tell();
@@ -361,9 +367,10 @@ export class LogView {
     const { model, layout, space, lineHeight, drawn } = this;
     const wanted = new Set();
     if (model.count) {
-      const first = layout.at(Math.max(0, top / lineHeight - OVERSCAN)).row;
+      const over = this.flood > FLOOD_LINES ? 1 : OVERSCAN;
+      const first = layout.at(Math.max(0, top / lineHeight - over)).row;
       let covered = layout.top(first) * lineHeight;
-      const until = top + height + OVERSCAN * lineHeight;
+      const until = top + height + over * lineHeight;
       for (let row = first; row < model.endRow && covered < until; row += 1) {
         wanted.add(row);
         covered += layout.height(row) * lineHeight;
@@ -382,6 +389,7 @@ export class LogView {
       let element = drawn.get(row);
       if (!element) {
         element = this.#element(row);
+        element.style.top = `${layout.top(row) * lineHeight}px`;
         drawn.set(row, element);
         fresh.push([row, element]);
       }
@@ -391,45 +399,20 @@ export class LogView {
     if (!layout.wraps) return false;
     let changed = false;
     for (const [row, element] of fresh) {
-      if (layout.correct(row, Math.round(element.offsetHeight / lineHeight))) changed = true;
+      // Asking for a height makes the browser lay out: of a short plain line it is known.
+      const text = element.textContent;
+      const lines = text.length < layout.columns && PLAIN.test(text) ? 1 : Math.round(element.offsetHeight / lineHeight);
+      if (layout.correct(row, lines)) changed = true;
     }
     return changed;
   }
 
   #element(row) {
-    const { model } = this;
-    const { seq, time, letter, missing } = model.row(row);
-    const element = document.createElement('div');
-    element.className = 'log-row';
-    element.dataset.row = String(row);
-    if (row === this.current) element.classList.add('log-current');
-    if (letter === GAP) {
-      element.classList.add('log-gap');
-      element.textContent = missing === 1 ? 'one line is missing' : `${missing.toLocaleString()} lines are missing`;
-      return element;
-    }
-    element.dataset.seq = String(seq);
-    if (letter === STDERR) element.classList.add('log-err');
-    if (letter === MANAGER) element.classList.add('log-word');
-    if (this.times) {
-      const stamp = document.createElement('span');
-      stamp.className = 'log-time';
-      stamp.textContent = clock(time);
-      stamp.title = Number.isNaN(time) ? '' : new Date(time).toLocaleString();
-      element.append(stamp);
-    }
-    const text = document.createElement('span');
-    text.className = 'log-text';
-    fill(text, model.text(row), this.expanded.has(row) ? Infinity : CLAMP);
-    element.append(text);
-    if (text.dataset.rest) {
-      const more = document.createElement('button');
-      more.type = 'button';
-      more.className = 'log-more';
-      more.textContent = `… ${Number(text.dataset.rest).toLocaleString()} more characters`;
-      element.append(more);
-    }
-    return element;
+    return rowElement(this.model.row(row), () => this.model.text(row), {
+      times: this.times,
+      current: row === this.current,
+      most: this.expanded.has(row) ? Infinity : CLAMP,
+    });
   }
 
   #click({ target }) {
@@ -571,62 +554,3 @@ export class LogView {
     } else if (['ArrowUp', 'PageUp', 'Home'].includes(event.key) || (event.key === ' ' && event.shiftKey)) this.#leaveEnd();
   }
 }
-
-const two = (number) => String(number).padStart(2, '0');
-
-function clock(time) {
-  if (Number.isNaN(time)) return '';
-  const date = new Date(time);
-  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-}
-
-/** Writes a line into an element, in the colours of its game. */
-export function fill(element, line, most = Infinity) {
-  let left = most;
-  let rest = 0;
-  for (const piece of pieces(line)) {
-    if (left <= 0) {
-      rest += piece.text.length;
-      continue;
-    }
-    let { text } = piece;
-    if (text.length > left) {
-      // Not through the middle of a character.
-      const cut = text.charCodeAt(left - 1) >= 0xd800 && text.charCodeAt(left - 1) <= 0xdbff ? left - 1 : left;
-      rest += text.length - cut;
-      text = text.slice(0, cut);
-      left = 0;
-    } else left -= text.length;
-    if (!piece.className) element.append(text);
-    else {
-      const span = document.createElement('span');
-      span.className = piece.className;
-      if (piece.fg) span.style.setProperty('--fg', piece.fg);
-      if (piece.bg) span.style.setProperty('--bg', piece.bg);
-      span.textContent = text;
-      element.append(span);
-    }
-  }
-  if (rest) element.dataset.rest = String(rest);
-}
-
-function rangeIn(element, start, end) {
-  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-  const range = document.createRange();
-  let at = 0;
-  let begun = false;
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const next = at + node.length;
-    if (!begun && start < next) {
-      range.setStart(node, start - at);
-      begun = true;
-    }
-    if (begun && end <= next) {
-      range.setEnd(node, end - at);
-      return range;
-    }
-    at = next;
-  }
-  return null;
-}
-

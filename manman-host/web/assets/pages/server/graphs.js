@@ -2,7 +2,8 @@
 
 import { Choice, Empty, Loaded, Section, Table, api, html, path, useEffect, useLoad, useMemo, useState } from '../../ui/index.js';
 import { bytes, cores, rate } from '../../format.js';
-import { Chart, tabled } from '../../chart.js';
+import { Chart } from '../../chart.js';
+import { tabled } from '../../series.js';
 
 const RANGES = [
   { value: 'hour', label: 'Hour' },
@@ -11,14 +12,16 @@ const RANGES = [
 ];
 const AGAIN_MS = { hour: 10_000, day: 60_000, week: 300_000 };
 
-const asCores = (value) => cores(Math.round(value * 1000));
+// On an idle server thousandths are all there is.
+const asCores = (value) => (value < 0.1 ? `${Number(value.toFixed(3))} cores` : cores(Math.round(value * 1000)));
+const asNumber = (value) => String(Number(value.toFixed(3)));
 const asCount = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(1));
 
 /** The graphs that there is something to draw for. */
 export function graphsOf({ series, limits }) {
   const has = (values) => values?.some((value) => value !== null);
   const graphs = [
-    { id: 'cpu', label: 'CPU', format: asCores, limit: limits?.cpu ?? null, series: [{ label: 'CPU', values: series.cpu ?? [], colour: '--accent' }] },
+    { id: 'cpu', label: 'CPU', format: asCores, axis: asNumber, limit: limits?.cpu ?? null, series: [{ label: 'CPU', values: series.cpu ?? [], colour: '--accent' }] },
     { id: 'memory', label: 'Memory', format: bytes, limit: limits?.memory ?? null, series: [{ label: 'Memory', values: series.memory ?? [], colour: '--busy-fill' }] },
     {
       id: 'network', label: 'Network', format: rate, series: [
@@ -50,8 +53,8 @@ function Drawn({ history }) {
   const shown = graphs.filter((graph) => graph.known);
   if (!shown.length) return html`<${Empty} icon="cpu" title="Nothing has been measured in this time">While the game runs, a sample is kept every ten seconds.<//>`;
   return html`<div class="charts">${shown.map(
-      (graph) => html`<figure class="card chart-card" key=${graph.id}><figcaption>${graph.label}${graph.limit ? html`<span class="muted"> of ${graph.format(graph.limit)}</span>` : null}</figcaption>
-        <${Chart} label=${graph.label} from=${from} step=${step} series=${graph.series} format=${graph.format} limit=${graph.limit} integer=${graph.integer} /></figure>`,
+      (graph) => html`<figure class="card chart-card" key=${graph.id}><figcaption>${graph.label}${graph.id === 'cpu' ? ' (cores)' : ''}${graph.limit ? html`<span class="muted"> of ${graph.format(graph.limit)}</span>` : null}</figcaption>
+        <${Chart} label=${graph.label} from=${from} step=${step} series=${graph.series} format=${graph.format} axis=${graph.axis} limit=${graph.limit} integer=${graph.integer} /></figure>`,
     )}</div>
     <details class="chart-table"><summary>The numbers as a table</summary><${Numbers} from=${from} step=${step} graphs=${shown} /></details>`;
 }
