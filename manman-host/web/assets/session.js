@@ -10,13 +10,22 @@ export const session = signal({ state: 'unknown', me: null, error: null, notice:
 export async function look() {
   try {
     const me = await api.get('/me', { quiet: true });
-    session.set({ state: 'in', me, error: null, notice: null });
+    // Nothing is the answer to a stranger: no error, so that nothing is complained of.
+    if (me) session.set({ state: 'in', me, error: null, notice: null });
+    else leave();
   } catch (error) {
     const before = session.get();
-    if (error.status === 401) session.set({ state: 'out', me: null, error: null, notice: before.state === 'in' ? 'Your session is over. Sign in again.' : before.notice });
+    if (error.status === 401) leave();
     else if (before.state !== 'in') session.set({ ...before, state: 'unreachable', error });
     throw error;
   }
+}
+
+const OVER = 'Your session is over. Sign in again.';
+
+function leave() {
+  const before = session.get();
+  session.set({ state: 'out', me: null, error: null, notice: before.state === 'in' ? OVER : before.notice });
 }
 
 /** Signs in by name and password, or by a token; what the host refuses is thrown. */
@@ -35,7 +44,7 @@ export async function signOut() {
   session.set({ state: 'out', me: null, error: null, notice: 'You are signed out.' });
 }
 
-export function expire(notice = 'Your session is over. Sign in again.') {
+export function expire(notice = OVER) {
   if (session.get().state === 'in') session.set({ state: 'out', me: null, error: null, notice });
 }
 

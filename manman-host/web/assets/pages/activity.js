@@ -101,7 +101,7 @@ const Row = memo(function Row({ event, servers, workers }) {
     <div class="event-body">
       <p>${subject
         ? html`<a class="event-actor" href=${href('server', { id: server.id })}><${Foreign} text=${server.name} /></a>`
-        : html`<strong class="event-actor"><${Foreign} text=${event.actor} /></strong>`} <${Said} text=${event.message} /></p>
+        : html`<strong class="event-actor"><${Foreign} text=${event.actor} />:</strong>`} <${Said} text=${event.message} /></p>
       <p class="event-links muted small"><time datetime=${event.at} title=${moment(event.at)}>${CLOCK.format(new Date(event.at))}</time>
         ${subject && html`<span><${Foreign} text=${event.actor} /></span>`}${server && !subject && html`<a href=${href('server', { id: server.id })}><${Foreign} text=${server.name} /></a>`}${worker && !subject && !named(worker) && html`<a href=${href('machine', { id: worker.id })}><${Foreign} text=${worker.name} /></a>`}
         <code>${visible(event.kind)}</code>${event.data?.peer && html`<span>from <bdi>${visible(event.data.peer)}</bdi></span>`}</p>

@@ -54,14 +54,23 @@ export function Switch({ label, help, error, checked, onInput, disabled = false,
   </div>`;
 }
 
-/** One of a few, side by side. */
+/** One of a few, side by side: the arrow keys go from one to the next. */
 export function Choice({ label, value, onInput, options, hideLabel = false }) {
   const name = useId();
-  return html`<fieldset class="choice"><legend class=${hideLabel ? 'offscreen' : ''}>${label}</legend><div class="choice-row">
-    ${options.map(({ value: option, label: text, icon }) => html`<label key=${option} class=${option === value ? 'chosen' : ''}>
-      <input type="radio" name=${name} value=${option} checked=${option === value} onChange=${() => onInput(option)} />${icon && html`<${Icon} name=${icon} size=${16} />`}<span>${text}</span>
-    </label>`)}
-  </div></fieldset>`;
+  const keys = (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const at = options.findIndex((option) => option.value === value);
+    const to = (at + step + options.length) % options.length;
+    onInput(options[to].value);
+    event.currentTarget.querySelectorAll('button')[to]?.focus();
+  };
+  return html`<div class="choice"><span class=${hideLabel ? 'offscreen' : 'choice-label'} id=${name}>${label}</span>
+    <div class="choice-row" role="radiogroup" aria-labelledby=${name} onKeyDown=${keys}>${options.map(
+      ({ value: option, label: text, icon }) => html`<button key=${option} type="button" role="radio" aria-checked=${option === value ? 'true' : 'false'} tabindex=${option === value ? 0 : -1}
+        onClick=${() => onInput(option)}>${icon && html`<${Icon} name=${icon} size=${16} />`}<span>${text}</span></button>`,
+    )}</div></div>`;
 }
 
 /** A field to search with; `/` leads to it. */
