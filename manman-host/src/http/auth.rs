@@ -32,6 +32,8 @@ const OPEN: &[(Method, &str)] = &[
     (Method::GET, "/assets/{*path}"),
     (Method::GET, "/login"),
     (Method::POST, "/login"),
+    // Says to a stranger that nobody is signed in, and nothing else.
+    (Method::GET, "/me"),
     (Method::GET, "/openapi.json"),
     (Method::GET, "/docs"),
     (Method::GET, "/docs/"),

@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use manman_common::wire::{ChangePassword, Me, MyHost};
 use manman_common::{Kind, Problem};
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Caller, Client, tokens_revoked};
+use super::auth::{Caller, Client, Presented, tokens_revoked};
 use super::error::{ApiError, ApiResult};
 use super::extract::Json;
 use super::login::{password_failed, too_many};
@@ -22,9 +23,19 @@ pub(crate) fn routes() -> OpenApiRouter<AppRef> {
     OpenApiRouter::new().routes(routes!(me)).routes(routes!(change_password))
 }
 
-/// Whose session or token this is, and what the host tells everybody.
-#[utoipa::path(get, path = "/me", tag = "person", responses((status = 200, body = Me), (status = 403, body = Problem)))]
-async fn me(State(app): State<AppRef>, caller: Caller) -> ApiResult<axum::Json<Me>> {
+/// Whose session or token this is, and what the host tells everybody who is signed in; 204 where
+/// there is neither.
+///
+/// A page has no other way to learn whether its browser holds a session, and asking is no error.
+#[utoipa::path(
+    get, path = "/me", tag = "person", security((), ("token" = []), ("session" = [])),
+    responses((status = 200, body = Me), (status = 204, description = "nobody is signed in"), (status = 401, body = Problem), (status = 403, body = Problem))
+)]
+async fn me(State(app): State<AppRef>, presented: Presented, caller: ApiResult<Caller>) -> ApiResult<Response> {
+    if matches!(presented, Presented::Nothing) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let caller = caller?;
     let role = caller.role()?;
     let account = match caller.person() {
         Some(id) => account_get(&mut *app.db.acquire().await?, id).await?,
@@ -39,7 +50,8 @@ async fn me(State(app): State<AppRef>, caller: Caller) -> ApiResult<axum::Json<M
         has_password: account.is_some_and(|account| account.password_hash.is_some()),
         expires_at: caller.expires_at,
         host: host(&app),
-    }))
+    })
+    .into_response())
 }
 
 fn host(app: &App) -> MyHost {
