@@ -48,7 +48,7 @@ function Server({ server, tab = 'console', query }) {
     <div class="server-state">
       <${Activity} server=${server} />
       ${server.pending_restart && html`<a class="plain" href=${href('server', { id: server.id, tab: 'settings' })} title="Changed settings hold from the next start on"><${Badge} tone="warn">Restart pending<//></a>`}
-      ${isLive(server.phase) && html`<${Players} players=${server.players} />`}
+      ${isLive(server.phase) && server.players && html`<${Players} players=${server.players} />`}
       ${isLive(server.phase) && server.usage && html`<span class="server-use muted"><span>${cores(server.usage.cpu_millis)}</span><span>${bytes(server.usage.memory_bytes)}</span></span>`}
       ${server.url && html`<${CopyLine} text=${server.url} label="Address for players" />`}
     </div>

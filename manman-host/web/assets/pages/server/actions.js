@@ -12,6 +12,9 @@ import { failureOf, pairsOf, runAction, textOf } from './run.js';
 
 const BACKUPS = ['backup', 'backups', 'restore'];
 
+// To list them is an action, too, which leaves its traces: it is not done again for each look.
+const listed = new Map();
+
 /** Why an action can not be begun now; null where it can. */
 function whyNot(action, server, { may, live }) {
   if (!live) return 'The host is not connected';
@@ -114,7 +117,7 @@ function Answer({ answer }) {
 function Backups({ server, actions }) {
   const state = { may: useMay('run'), live: useLive() };
   const named = (name) => actions.find((action) => action.name === name);
-  const [list, setList] = useState({ items: null, error: null, busy: false });
+  const [list, setList] = useState({ items: listed.get(server.id) ?? null, error: null, busy: false });
   const [run, setRun] = useState(null);
   const [error, fail] = useState(null);
   const end = useRef(null);
@@ -125,7 +128,9 @@ function Backups({ server, actions }) {
     try {
       const answered = await runAction(server, 'backups', {}, () => {}, end.current?.signal);
       if (answered.state === 'failed') throw Object.assign(new Error(failureOf(answered)), { detail: failureOf(answered), hint: answered.problem?.hint });
-      setList({ items: Array.isArray(answered.answer) ? answered.answer : [], error: null, busy: false });
+      const items = Array.isArray(answered.answer) ? answered.answer : [];
+      listed.set(server.id, items);
+      setList({ items, error: null, busy: false });
     } catch (caught) {
       if (caught.name !== 'AbortError') setList((old) => ({ ...old, error: caught, busy: false }));
     }
@@ -133,7 +138,7 @@ function Backups({ server, actions }) {
   useEffect(() => {
     end.current = new AbortController();
     // Only those who may run actions may ask for the list.
-    if (!why('backups')) look();
+    if (!why('backups') && !listed.has(server.id)) look();
     return () => end.current.abort();
   }, [server.id, state.live]);
 

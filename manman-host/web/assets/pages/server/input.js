@@ -45,6 +45,8 @@ export function CommandLine({ server, game, onSent }) {
 
   const offer = (value) => {
     setText(value);
+    // What came of the last line has been seen by whoever writes the next.
+    say(null);
     typed.reset();
     choose(-1);
     setList(complete(value, { commands, players, typed: typed.lines }));

@@ -61,13 +61,30 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
     setAt(next);
     log.current.reveal(rows[next]);
   };
+  // The machine looks for two seconds at a time; it is asked on until there is something to show.
+  const asked = useRef(null);
+  const stop = () => asked.current?.abort();
+  useEffect(() => stop, []);
   const look = async (below = null) => {
-    setHistory((old) => ({ ...(below === null ? { hits: [] } : old), busy: true, error: null }));
+    stop();
+    const end = new AbortController();
+    asked.current = end;
+    let hits = below === null ? [] : history.hits;
+    const enough = hits.length + 1;
+    const show = (more, busy, error = null) => setHistory({ hits, more, busy, error });
+    let more = below;
+    show(more, true);
     try {
-      const page = await search(server.id, { text, literal: !regex, ignoreCase: !matchCase, below });
-      setHistory((old) => ({ hits: [...(below === null ? [] : old.hits), ...page.hits], more: page.more, busy: false, error: null }));
+      do {
+        const page = await search(server.id, { text, literal: !regex, ignoreCase: !matchCase, below: more }, end.signal);
+        hits = [...hits, ...page.hits];
+        more = page.more;
+        show(more, hits.length < enough && more !== null);
+      } while (hits.length < enough && more !== null);
     } catch (error) {
-      setHistory((old) => ({ ...old, busy: false, error }));
+      if (error.name === 'AbortError') {
+        if (asked.current === end) show(more, false);
+      } else show(more, false, error);
     }
   };
   const keys = (event) => {
@@ -79,7 +96,11 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
       step(event.shiftKey ? 1 : -1);
     }
   };
-  useEffect(() => setHistory(null), [settled, regex, matchCase]);
+  useEffect(() => {
+    asked.current?.abort();
+    asked.current = null;
+    setHistory(null);
+  }, [settled, regex, matchCase]);
 
   const count = wrong ?? (!expression ? '' : rows.length ? `${at < 0 ? '' : `${at + 1} of `}${rows.length.toLocaleString()} here` : 'none here');
   return html`<div class="log-search" role="search" aria-label="Find in the log" onKeyDown=${keys}>
@@ -94,20 +115,21 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
       <${Button} small disabled=${!expression} busy=${history?.busy} onClick=${() => look()}>Search all history<//>
       <${Button} small kind="quiet" icon="cross" label="Close the search" onClick=${onClose} />
     </div>
-    ${history && html`<${Hits} history=${history} expression=${expression} onShow=${onShow} onMore=${() => look(history.more)} onClose=${() => setHistory(null)} />`}
+    ${history && html`<${Hits} history=${history} expression=${expression} onShow=${onShow} onMore=${() => look(history.more)} onStop=${stop} onClose=${() => (stop(), setHistory(null))} />`}
   </div>`;
 }
 
-function Hits({ history, expression, onShow, onMore, onClose }) {
+function Hits({ history, expression, onShow, onMore, onStop, onClose }) {
   const { hits, more, busy, error } = history;
   return html`<div class="log-hits">
     <div class="log-hits-head"><strong>${hits.length ? `${hits.length}${more ? '+' : ''} in all that is kept, newest first` : busy ? 'Searching on the machine…' : ''}</strong>
+      ${busy && more ? html`<span class="muted">back to line ${more.toLocaleString()}</span>` : null}<span class="spacer"></span>${busy && html`<${Button} small onClick=${onStop}>Stop<//>`}
       <${Button} small kind="quiet" icon="cross" label="Close the list" onClick=${onClose} /></div>
     ${error && html`<p class="wrong-text" role="alert">${error.detail}</p>`}
     ${!busy && !error && hits.length === 0 && !more && html`<${Empty} icon="search" title="Nothing found" />`}
     <ol>${hits.map((hit) => html`<li key=${hit.seq}><button type="button" onClick=${() => onShow(hit.seq)}>
       <time datetime=${hit.time}>${new Date(hit.time).toLocaleString()}</time><span class="log-hit-text">${marked(plain(hit.text), expression)}</span></button></li>`)}</ol>
-    ${more && html`<${Button} small busy=${busy} onClick=${onMore}>Search further back<//>`}
+    ${more && !busy && html`<${Button} small onClick=${onMore}>Search further back<//>`}
   </div>`;
 }
 

@@ -1,4 +1,4 @@
-// The server's settings: the game's variables, its name and limits, and its end.
+// The server's settings: the game's variables, its name and limits, and how it is deleted.
 
 import {
   Badge, Button, Card, Choice, ErrorNote, Foreign, Note, Section, TextField, VariablesForm, api, ask, checkVariables, focusWrong, href, html, path, toast,
@@ -161,7 +161,7 @@ function Danger({ server }) {
       location.hash = href('fleet');
     }
   };
-  return html`<${Section} title="The end"><${Card} class="danger-card"><div><strong>Delete this server</strong><p class="muted">Its saved worlds may stay on the machine, or go with it.</p></div><${Button} kind="danger" icon="trash" onClick=${remove}>Delete…<//><//><//>`;
+  return html`<${Section} title="Delete"><${Card} class="danger-card"><div><strong>Delete this server</strong><p class="muted">Its saved worlds may stay on the machine, or go with it.</p></div><${Button} kind="danger" icon="trash" onClick=${remove}>Delete…<//><//><//>`;
 }
 
 function Keep({ onInput }) {
