@@ -41,17 +41,17 @@ test("colours that are none do nothing, and get into no style", () => {
 });
 
 test("what would move, clear, ring or name a window is written out", () => {
-  assert.deepEqual(shown("a\x1b[2J\x1b[Hb"), [["a"], ["␛[2J␛[H", "log-escape"], ["b"]]);
-  assert.equal(plain("\x1b]0;owned\x07x"), "␛]0;owned␇x");
-  assert.equal(plain("\x1b]8;;https://evil.example\x1b\\click\x1b]8;;\x1b\\"), "␛]8;;https://evil.example␛\\click␛]8;;␛\\");
-  assert.equal(plain("\x1b]52;c;cm0gLXJm\x07"), "␛]52;c;cm0gLXJm␇");
-  assert.equal(plain("\x1b[?1049h\x1b[6n"), "␛[?1049h␛[6n");
-  assert.equal(plain("50%\r100%\x08\x07\x00\x7f"), "50%␍100%␈␇␀␡");
+  assert.deepEqual(shown("a\x1b[2J\x1b[Hb"), [["a"], ["⟨ESC⟩[2J⟨ESC⟩[H", "log-escape"], ["b"]]);
+  assert.equal(plain("\x1b]0;owned\x07x"), "⟨ESC⟩]0;owned⟨BEL⟩x");
+  assert.equal(plain("\x1b]8;;https://evil.example\x1b\\click\x1b]8;;\x1b\\"), "⟨ESC⟩]8;;https://evil.example⟨ESC⟩\\click⟨ESC⟩]8;;⟨ESC⟩\\");
+  assert.equal(plain("\x1b]52;c;cm0gLXJm\x07"), "⟨ESC⟩]52;c;cm0gLXJm⟨BEL⟩");
+  assert.equal(plain("\x1b[?1049h\x1b[6n"), "⟨ESC⟩[?1049h⟨ESC⟩[6n");
+  assert.equal(plain("50%\r100%\x08\x07\x00\x7f"), "50%⟨CR⟩100%⟨BS⟩⟨BEL⟩⟨NUL⟩⟨DEL⟩");
   assert.equal(plain("\x9b31mx"), "\\x9b31mx", "the one-byte form is no colour");
-  assert.equal(plain("\x1b"), "␛");
-  assert.equal(plain("\x1b["), "␛[");
-  assert.equal(plain("\x1bc"), "␛c");
-  assert.equal(plain("\x1b[>4;2m"), "␛[>4;2m", "a private sequence that ends as a colour does");
+  assert.equal(plain("\x1b"), "⟨ESC⟩");
+  assert.equal(plain("\x1b["), "⟨ESC⟩[");
+  assert.equal(plain("\x1bc"), "⟨ESC⟩c");
+  assert.equal(plain("\x1b[>4;2m"), "⟨ESC⟩[>4;2m", "a private sequence that ends as a colour does");
 });
 
 test("marks that turn the writing around and what can not be seen are written out", () => {
@@ -62,7 +62,7 @@ test("marks that turn the writing around and what can not be seen are written ou
 });
 
 test("a colour that is not ended does not colour what is written out", () => {
-  assert.deepEqual(shown("\x1b[31ma\x07b"), [["a", "sgr-f1"], ["␇", "log-escape"], ["b", "sgr-f1"]]);
+  assert.deepEqual(shown("\x1b[31ma\x07b"), [["a", "sgr-f1"], ["⟨BEL⟩", "log-escape"], ["b", "sgr-f1"]]);
 });
 
 test("hostile lengths take no time", () => {

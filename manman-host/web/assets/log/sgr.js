@@ -17,7 +17,12 @@ const CSI = /\x1b\[([\x30-\x3f]*)([\x20-\x2f]*)([\x40-\x7e])/y;
 const STRING = /\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?/y;
 const OTHER = /\x1b[\x20-\x2f]*[\x30-\x7e]?/y;
 
+// Words, since not every device has a font with pictures of them.
+const CONTROLS =
+  'NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US'.split(' ');
+
 const NAMES = new Map([
+  ...CONTROLS.map((name, code) => [code, name]), [0x7f, 'DEL'],
   [0xad, 'SHY'], [0x34f, 'CGJ'], [0x61c, 'ALM'], [0x180e, 'MVS'],
   [0x200b, 'ZWSP'], [0x200c, 'ZWNJ'], [0x200e, 'LRM'], [0x200f, 'RLM'], [0x2028, 'LSEP'], [0x2029, 'PSEP'],
   [0x202a, 'LRE'], [0x202b, 'RLE'], [0x202c, 'PDF'], [0x202d, 'LRO'], [0x202e, 'RLO'],
@@ -26,9 +31,7 @@ const NAMES = new Map([
 
 /** A character that is not seen, as one that is. */
 export function symbol(code) {
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  if (code === 0x7f) return '\u2421';
-  if (code < 0xa0) return `\\x${code.toString(16)}`;
+  if (code >= 0x80 && code < 0xa0) return `\\x${code.toString(16)}`;
   return `⟨${NAMES.get(code) ?? `U+${code.toString(16).toUpperCase().padStart(4, '0')}`}⟩`;
 }
 

@@ -117,8 +117,8 @@ export function Console({ server, game, query }) {
 
   return html`<section class="console" aria-label="Console" onKeyDown=${keys}>
     <div class="console-bar">
-      <${Button} small kind="quiet" icon="search" aria-expanded=${searching ? 'true' : 'false'} onClick=${() => search(!searching)} data-open-search>Find<//>
-      <${Button} small kind="quiet" icon="clock" onClick=${() => jump(true)}>Jump to a time<//>
+      <${Button} small kind="quiet" icon="search" class="narrow-icon" label="Find in the log" aria-expanded=${searching ? 'true' : 'false'} onClick=${() => search(!searching)} data-open-search>Find<//>
+      <${Button} small kind="quiet" icon="clock" class="narrow-icon" label="Jump to a time" onClick=${() => jump(true)}>Jump to a time<//>
       <span class="spacer"></span>
       <span class="console-count muted">${view.count.toLocaleString()} lines${view.loading ? ' · loading' : ''}</span>
       <${Toggle} on=${wrap} onClick=${toggleWrap}>Wrap<//>
