@@ -1,5 +1,6 @@
 //! The catalogue: one definition per game, embedded in the binary, a person's own files before them.
 
+mod action;
 mod at;
 mod bare;
 mod check;

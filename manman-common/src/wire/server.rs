@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{DesiredState, DockerSpec, Limits, Protocol, RestartPolicy};
+use crate::spec::{ActionSpec, DesiredState, DockerSpec, Limits, Protocol, RestartPolicy};
 use crate::status::{Condition, ExitRecord, Phase, Players, Progress, Usage};
 use crate::{GameId, Generation, InstanceId, Name, ServerId, ServerStatus, Timestamp, WorkerId};
 
@@ -37,6 +37,10 @@ pub struct CreateServer {
     /// For a Docker image without a definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerSpec>,
+    /// Actions of this server alone, beside those of its game. An administrator's to give: a script is
+    /// code that runs on the machine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub actions: BTreeMap<String, ActionSpec>,
     /// Whether it is to run at once; `running` where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<DesiredState>,
@@ -131,6 +135,10 @@ pub struct PatchServer {
     pub limits: Option<PatchLimits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartPolicy>,
+    /// Actions of this server alone; `null` takes one away. An administrator's to change.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, ActionSpec>))]
+    pub actions: BTreeMap<String, Option<ActionSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired: Option<DesiredState>,
     /// A generation may be named, and then must be the present one's successor.

@@ -18,6 +18,10 @@ mod wait;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A worker within `manman up` starts its scripts by way of this very program.
+    if let Some(code) = manman_worker::asked_as_tool() {
+        return code;
+    }
     // The first call alone can fail, and then somebody has chosen this very provider before us.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match commands::run(<args::Cli as clap::Parser>::parse()) {

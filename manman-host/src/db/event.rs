@@ -1,7 +1,7 @@
 //! Events: what happened, in the order of their numbers. Nothing here changes or removes one.
 
 use manman_common::wire::Event;
-use manman_common::{ServerId, Timestamp, WorkerId};
+use manman_common::{CommandId, ServerId, Timestamp, WorkerId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -118,6 +118,17 @@ pub async fn event_after(conn: &mut PgConnection, filter: &EventFilter, after: i
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(Event::from).collect())
+}
+
+/// What its worker said of the end of an action.
+pub async fn event_of_action(conn: &mut PgConnection, server: ServerId, action: CommandId) -> sqlx::Result<Option<serde_json::Value>> {
+    sqlx::query_scalar!(
+        "select data from event where server_id = $1 and kind = 'server.action' and data->>'action_id' = $2 order by id desc limit 1",
+        server.as_uuid(),
+        action.to_string(),
+    )
+    .fetch_optional(conn)
+    .await
 }
 
 /// The number of the newest event, 0 where there is none.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use manman_common::game_id::{GameId, InstallMethod};
 use manman_common::spec::{
-    ActionSpec, ConsoleKind, DataSpec, DockerSpec, FileFormat, InputSpec, Platform, Protocol, RestartPolicy, SteamLogin, StopRung,
+    ActionSpec, Builtin, ConsoleKind, DataSpec, DockerSpec, FileFormat, InputSpec, Platform, Protocol, RestartPolicy, SteamLogin, StopRung,
     StopStep, UpdatePolicy,
 };
 use manman_common::wire::{GamePort, GameView, Proven};
@@ -188,13 +188,43 @@ pub struct Update {
 #[serde(deny_unknown_fields)]
 pub struct Action {
     pub label: String,
-    pub console: String,
+    #[serde(default)]
+    pub console: Option<String>,
+    #[serde(default)]
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub script: Option<String>,
+    #[serde(default)]
+    pub builtin: Option<Builtin>,
     #[serde(default)]
     pub inputs: BTreeMap<String, InputSpec>,
     #[serde(default)]
     pub answer: Option<String>,
     #[serde(default)]
     pub disabled: bool,
+    #[serde(default, deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    #[serde(default)]
+    pub confirm: bool,
+}
+
+impl Action {
+    pub(super) fn spec(&self) -> ActionSpec {
+        let Self { label, console, argv, script, builtin, inputs, answer, disabled, timeout, confirm } = self;
+        let builtin_spec = builtin.map(Builtin::spec).unwrap_or_default();
+        ActionSpec {
+            label: label.clone(),
+            console: console.clone().unwrap_or_default(),
+            argv: argv.clone(),
+            script: script.clone(),
+            builtin: *builtin,
+            inputs: if builtin.is_some() && inputs.is_empty() { builtin_spec.inputs } else { inputs.clone() },
+            answer: answer.clone(),
+            disabled: *disabled,
+            timeout_seconds: timeout.map(whole_seconds),
+            confirm: *confirm || builtin_spec.confirm,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -269,15 +299,7 @@ impl Definition {
 
     #[must_use]
     pub fn action_specs(&self) -> BTreeMap<String, ActionSpec> {
-        let spec = |action: &Action| ActionSpec {
-            label: action.label.clone(),
-            console: action.console.clone(),
-            inputs: action.inputs.clone(),
-            answer: action.answer.clone(),
-            disabled: action.disabled,
-            ..ActionSpec::default()
-        };
-        self.actions.iter().map(|(name, action)| (name.clone(), spec(action))).collect()
+        self.actions.iter().map(|(name, action)| (name.clone(), action.spec())).collect()
     }
 
     #[must_use]

@@ -35,10 +35,13 @@ pub fn resolve_run(
 ) -> Result<RunSpec, Problem> {
     check_limits(&request.limits)?;
     check_env(&request.env)?;
-    match definition {
-        Some(definition) => resolve_defined(definition, request, place, ports),
-        None => resolve_bare(request, ports),
-    }
+    let mut run = match definition {
+        Some(definition) => resolve_defined(definition, request, place, ports)?,
+        None => resolve_bare(request, ports)?,
+    };
+    super::action::check_own(&run, &request.actions)?;
+    run.actions.extend(request.actions.clone());
+    Ok(run)
 }
 
 fn resolve_defined(definition: &Definition, request: &CreateServer, place: Place<'_>, ports: Vec<PortSpec>) -> Result<RunSpec, Problem> {

@@ -49,6 +49,10 @@ enum Order {
 
 /// Gives a running game a line, some lines, or one of its actions, and answers what it answered.
 ///
+/// An action that is a script, and what works with every server (`backup`, `backups`, `restore`,
+/// `update`), needs no running game; one that takes longer than some seconds is answered with 202 and
+/// `action.id`, by which `GET /server/{id}/action/{action_id}` tells of it.
+///
 /// An envelope `{type, body}` is taken, too: HEALTH answers the server, START, STOP and KILL are the
 /// routes of those names, COMMAND is a line, COMMAND_1 and on are the actions in the order of their
 /// names. 504 says that nobody knows whether it was carried out.
@@ -58,7 +62,7 @@ enum Order {
     tag = "server",
     params(("id" = String, Path, description = "id or name")),
     request_body = CommandRequest,
-    responses((status = 200, body = CommandAnswer), (status = 400, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem))
+    responses((status = 200, body = CommandAnswer), (status = 202, body = CommandAnswer, description = "it goes on: `action.id` is what to ask by"), (status = 400, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem))
 )]
 async fn command(State(app): State<AppRef>, caller: Caller, Path(key): Path<String>, body: Json<Value>) -> ApiResult<Response> {
     let server = find_server(&app, &mut *app.db.acquire().await?, &caller, &key).await?;
@@ -66,11 +70,23 @@ async fn command(State(app): State<AppRef>, caller: Caller, Path(key): Path<Stri
     match order(body.read()?, &server)? {
         Order::Say(request) => {
             check(&request)?;
+            if let CommandRequest::Action(command) = &request {
+                let action = server.run.action(&command.action).ok_or_else(|| unknown_action(&server, &command.action))?;
+                if !action.is_console() {
+                    return super::action::begin(&app, &caller, &server, &action, command).await;
+                }
+            }
             say(&app, &caller, &server, &request).await
         }
         Order::Power(verb) => inner(&app, caller, "POST", &format!("/server/{}/{verb}", server.id)).await,
         Order::Look => inner(&app, caller, "GET", &format!("/server/{}", server.id)).await,
     }
+}
+
+fn unknown_action(server: &Server, name: &str) -> Problem {
+    let name: String = name.chars().take(64).collect();
+    Problem::invalid("action", format!("server `{}` has no action `{name}`", server.name))
+        .hint(format!("there are {}", server.run.action_names().join(", ")))
 }
 
 /// Reads the request by what it has, so that the answer to a wrong one names its field.
@@ -212,7 +228,7 @@ fn running(app: &AppRef, server: &Server) -> Result<Option<InstanceId>, Problem>
 }
 
 /// The worker's own answer, as it is.
-fn passed_on(reply: Reply) -> ApiResult<Response> {
+pub(super) fn passed_on(reply: Reply) -> ApiResult<Response> {
     let status =
         StatusCode::from_u16(reply.status).map_err(|_| Problem::new(Kind::BadGateway, "the worker answered with no known status"))?;
     if status.is_success() {
@@ -246,12 +262,17 @@ fn note(app: &AppRef, caller: &Caller, server: &Server, request: &CommandRequest
         message: format!("{what} to `{}`", server.name),
         data,
     };
+    note_event(app, event);
+}
+
+/// Writes an event beside the answer.
+pub(super) fn note_event(app: &AppRef, event: NewEvent) {
     let app = AppRef::clone(app);
     tokio::spawn(async move {
         let recorded = async { event_insert(&mut *app.db.acquire().await?, clock::now(), &event).await };
         match recorded.await {
             Ok(_) => app.fleet.event_recorded(),
-            Err(error) => tracing::error!(server.id = %server_id, %error, "an event could not be recorded"),
+            Err(error) => tracing::error!(server.id = ?event.server_id, %error, "an event could not be recorded"),
         }
     });
 }

@@ -9,6 +9,7 @@ pub(crate) mod paging;
 pub mod router;
 
 pub mod account;
+pub mod action;
 pub mod command;
 pub mod event;
 pub mod game;

@@ -22,6 +22,7 @@ pub fn api() -> OpenApiRouter<AppRef> {
     OpenApiRouter::new()
         .merge(super::server::routes())
         .merge(super::command::routes())
+        .merge(super::action::routes())
         .merge(super::log::routes())
         .merge(super::worker::routes())
         .merge(super::link::routes())

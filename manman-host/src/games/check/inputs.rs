@@ -40,9 +40,6 @@ impl Check<'_> {
             for (input, spec) in &action.inputs {
                 let at = At::of(&["actions", name, "inputs", input]);
                 self.input(&at, spec);
-                if spec.secret || spec.exposed.is_some() {
-                    self.say(at, "what is typed into a console stands in the log, so it can be no secret");
-                }
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The running game: when it is ready, who plays, how it is talked to and stopped.
 
-use manman_common::spec::{ConsoleKind, Protocol, StopStep};
+use manman_common::spec::{ActionSpec, ConsoleKind, Protocol, StopStep};
 
 use super::inputs::regex_words;
 use super::{Check, Reach};
-use crate::domain::template::braces;
+use crate::games::action;
 use crate::games::at::At;
 use crate::games::definition::Action;
 use crate::games::secret;
@@ -113,20 +113,10 @@ impl Check<'_> {
         let definition = self.definition;
         for (name, action) in &definition.actions {
             let at = At::of(&["actions", name]);
-            if definition.console.input == ConsoleKind::None {
-                self.say(at.clone(), "there is no console to type it into");
-            }
-            match braces(&action.console) {
-                Err(error) => self.say(at.key("console"), error.to_string()),
-                Ok(words) => {
-                    let known = |word: &&str| word.strip_prefix("inputs.").is_some_and(|input| action.inputs.contains_key(input));
-                    if let Some(word) = words.iter().find(|word| !known(word)) {
-                        self.say(at.key("console"), format!("`{{{{{word}}}}}` is none of the action's `inputs`"));
-                    }
-                }
-            }
-            if action.console.is_empty() || action.console.chars().any(char::is_control) {
-                self.say(at.key("console"), "it is one line");
+            // The inputs that a built-in brings are its own, and what the file adds is a fault.
+            let spec = ActionSpec { inputs: action.inputs.clone(), ..action.spec() };
+            for (path, why) in action::faults(&spec, definition.console.input) {
+                self.say(path.iter().fold(at.clone(), |at, key| at.key(key)), why);
             }
             if let Some(answer) = &action.answer {
                 self.expression(at.key("answer"), answer);
@@ -157,9 +147,9 @@ impl Check<'_> {
                     definition.console.input.is_remote()
                 }
                 StopStep::Action(name) => {
-                    let usable = |action: &&Action| action.inputs.is_empty() && !action.disabled;
+                    let usable = |action: &&Action| action.inputs.is_empty() && !action.disabled && action.spec().is_console();
                     if definition.actions.get(name).filter(usable).is_none() {
-                        self.say(at.key("action"), format!("`{name}` is no action without inputs"));
+                        self.say(at.key("action"), format!("`{name}` is no action without inputs that is typed into the console"));
                     }
                     true
                 }

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use manman_common::spec::{Limits, StopMode};
-use manman_common::wire::{CreateServer, PatchLimits, PatchServer, ServerView};
-use manman_common::{DesiredState, Kind, Problem};
+use manman_common::wire::{CreateServer, PatchLimits, PatchServer, Scope, ServerView};
+use manman_common::{DesiredState, Kind, Problem, RunSpec};
 
 use super::create::name_taken;
 use super::{check_if_match, etag, find_server, view};
@@ -79,6 +79,7 @@ async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, pa
         .field("generation")
         .into());
     }
+    require_for_actions(&caller, !patch.actions.is_empty())?;
     let wish = merged(&app, &server, patch)?;
     if !differs(&server, &wish) {
         let tag = etag(server.generation);
@@ -112,7 +113,7 @@ async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, pa
 }
 
 fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiError> {
-    let PatchServer { name, variables, env, limits, restart, desired, generation: _ } = patch;
+    let PatchServer { name, variables, env, limits, restart, actions, desired, generation: _ } = patch;
     let desired = desired.unwrap_or(server.desired);
     if desired == DesiredState::Deleted {
         return Err(Problem::invalid("desired", "a server is `running` or `stopped`").hint("send DELETE to delete it").into());
@@ -123,6 +124,12 @@ fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiErr
     if let Some(limits) = limits {
         merge_limits(&mut request.limits, &limits);
     }
+    for (name, action) in actions {
+        match action {
+            Some(action) => request.actions.insert(name, action),
+            None => request.actions.remove(&name),
+        };
+    }
     if restart.is_some() {
         request.restart = restart;
     }
@@ -132,7 +139,8 @@ fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiErr
     let place = Place { id: server.id, name: &name, ip: &server.worker_address };
     let run = resolve_run(definition, &request, place, server.run.ports.clone())?;
     Ok(Wish {
-        run_changed: run != server.run,
+        // A running game knows nothing of its actions.
+        run_changed: RunSpec { actions: server.run.actions.clone(), ..run.clone() } != server.run,
         desired,
         stop_mode: if desired == server.desired { server.stop_mode } else { StopMode::Graceful },
         restart_seq: server.restart_seq,
@@ -141,6 +149,16 @@ fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiErr
         request,
         run,
     })
+}
+
+/// An action may be a script, which is code that runs on a machine of the house, with its files and
+/// its network. Whoever may only run servers must not get that by way of one.
+pub(super) fn require_for_actions(caller: &Caller, has_actions: bool) -> ApiResult<()> {
+    if has_actions && caller.scope != Scope::Admin {
+        let problem = Problem::new(Kind::Forbidden, "only an administrator gives a server actions: a script is code on the machine");
+        return Err(problem.field("actions").into());
+    }
+    Ok(())
 }
 
 fn merge_map(map: &mut std::collections::BTreeMap<String, String>, patch: std::collections::BTreeMap<String, Option<String>>) {
@@ -171,7 +189,7 @@ fn differs(server: &Server, wish: &Wish) -> bool {
 
 /// Names of what is new, never values: they may be secret.
 fn what_changed(server: &Server, wish: &Wish) -> Vec<String> {
-    let CreateServer { variables, env, limits, restart, .. } = &server.request;
+    let CreateServer { variables, env, limits, restart, actions, .. } = &server.request;
     let mut changed = Vec::new();
     if server.name != wish.name {
         changed.push(format!("name `{}`", wish.name));
@@ -187,7 +205,10 @@ fn what_changed(server: &Server, wish: &Wish) -> Vec<String> {
     if *restart != wish.request.restart {
         changed.push("restart policy".to_owned());
     }
-    if changed.is_empty() && wish.run_changed {
+    let own = |actions: &std::collections::BTreeMap<_, _>| actions.iter().map(|(name, action)| (String::clone(name), format!("{action:?}"))).collect();
+    let (old, new): (std::collections::BTreeMap<String, String>, _) = (own(actions), own(&wish.request.actions));
+    changed.extend(changed_keys(&old, &new).map(|name| format!("action {name}")));
+    if changed.is_empty() && (wish.run_changed || wish.run.actions != server.run.actions) {
         changed.push("the game's definition".to_owned());
     }
     changed

@@ -12,6 +12,7 @@ use manman_common::wire::{CreateServer, ServerView};
 use manman_common::{DesiredState, Kind, Name, Problem, ServerId, WorkerId, WorkerStatus};
 use sqlx::PgConnection;
 
+use super::change::require_for_actions;
 use super::idempotency::Key;
 use super::{etag, view};
 use crate::app::{App, AppRef};
@@ -53,6 +54,7 @@ pub(super) async fn create(
 ) -> ApiResult<Response> {
     caller.require(Permission::CreateServer)?;
     let (request, hash) = body.read()?;
+    require_for_actions(&caller, !request.actions.is_empty())?;
     let key = Key::of(&headers, caller.token_id, hash)?;
     let mut conn = app.db.acquire().await?;
     if let Some(key) = &key

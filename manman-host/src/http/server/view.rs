@@ -49,7 +49,7 @@ pub(crate) fn view(app: &App, server: Server) -> ServerView {
         ports: server.run.ports.iter().map(|port| port_view(&server, port)).collect(),
         variables: variables(definition, &server),
         limits: server.run.limits.clone(),
-        actions: server.run.actions.iter().filter(|(_, action)| !action.disabled).map(|(name, _)| name.clone()).collect(),
+        actions: server.run.action_names().into_iter().map(str::to_owned).collect(),
         extra: status.map(|status| status.extra.clone()).unwrap_or_default(),
         id: server.id,
         name: server.name,

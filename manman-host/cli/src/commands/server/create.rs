@@ -73,6 +73,7 @@ impl Create {
             restart: None,
             start: (!argv.is_empty()).then_some(StartRequest { argv }),
             docker: None,
+            actions: Default::default(),
             desired: stopped.then_some(DesiredState::Stopped),
         };
         let created = client.server_create(&create, None).await;
