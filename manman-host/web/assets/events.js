@@ -34,15 +34,19 @@ export function look(event) {
 /** Whether a person did it, and not a machine. */
 export const byPerson = (event) => event.actor !== 'host' && !event.actor.startsWith('worker ');
 
-/** What changed: `{name, before, after}`; values are text. */
+// Of something new these say nothing that the sentence and its time do not.
+const DULL = new Set(['id', 'created_at', 'updated_at', 'token_id', 'account_id']);
+
+/** What changed: `{name, before, after}` as text; `before` is null where it is new as a whole. */
 export function changes(data) {
   const before = data?.before;
   const after = data?.after;
-  if (!isMap(before) && !isMap(after)) return [];
-  const names = [...new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])];
-  return names
-    .map((name) => ({ name, before: text(before?.[name]), after: text(after?.[name]) }))
-    .filter((one) => one.before !== one.after)
+  if (!isMap(after)) return [];
+  const fresh = !isMap(before);
+  return [...new Set([...Object.keys(before ?? {}), ...Object.keys(after)])]
+    .filter((name) => !DULL.has(name))
+    .map((name) => ({ name, before: fresh ? null : text(before[name]), after: text(after[name]) }))
+    .filter((one) => one.before !== one.after && !(fresh && one.after === '–'))
     .slice(0, 50);
 }
 

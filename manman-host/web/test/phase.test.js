@@ -97,6 +97,7 @@ test('events are found by kind and words, and tell what changed', () => {
   ]);
   assert.deepEqual(changes(null), []);
   assert.deepEqual(changes({ before: 'x', after: [] }), []);
+  assert.deepEqual(changes({ after: { id: 1, scope: 'join', label: null } }), [{ name: 'scope', before: null, after: 'join' }]);
 });
 
 test('a browser is called by its name', () => {

@@ -105,7 +105,7 @@ const Row = memo(function Row({ event, servers, workers }) {
       <p class="event-links muted small"><time datetime=${event.at} title=${moment(event.at)}>${CLOCK.format(new Date(event.at))}</time>
         ${subject && html`<span><${Foreign} text=${event.actor} /></span>`}${server && !subject && html`<a href=${href('server', { id: server.id })}><${Foreign} text=${server.name} /></a>`}${worker && !subject && !named(worker) && html`<a href=${href('machine', { id: worker.id })}><${Foreign} text=${worker.name} /></a>`}
         <code>${visible(event.kind)}</code>${event.data?.peer && html`<span>from <bdi>${visible(event.data.peer)}</bdi></span>`}</p>
-      ${changed.length > 0 && html`<ul class="changes">${changed.map((one) => html`<li key=${one.name}><code>${visible(one.name)}</code> <del><bdi>${visible(one.before)}</bdi></del> <span aria-hidden="true">→</span><span class="offscreen">is now</span> <ins><bdi>${visible(one.after)}</bdi></ins></li>`)}</ul>`}
+      ${changed.length > 0 && html`<ul class="changes">${changed.map((one) => html`<li key=${one.name}><code>${visible(one.name)}</code> ${one.before !== null && html`<del><bdi>${visible(one.before)}</bdi></del> <span aria-hidden="true">→</span><span class="offscreen">is now</span> `}<ins><bdi>${visible(one.after)}</bdi></ins></li>`)}</ul>`}
     </div>
     <span class="event-ago muted small"><${Ago} at=${event.at} /></span>
   </li>`;

@@ -5,7 +5,7 @@ import {
   ApiError, Button, Choice, Empty, ErrorNote, GameMark, Icon, LinkButton, Loading, Note, Page, Search, Section, SelectField, Switch, TextField,
   VariablesForm, api, changedValues, checkVariables, focusWrong, href, toast, useLive, useLoad, useMay, useSettled, useStore,
 } from '../ui/index.js';
-import { bytes, parseSize, visible } from '../format.js';
+import { byName, bytes, parseSize, visible } from '../format.js';
 import { checkGameId, checkName, checkPort } from '../validate.js';
 import { loadGames } from '../games.js';
 import { idempotencyKey } from '../api.js';
@@ -46,7 +46,7 @@ function Catalogue({ games }) {
   const [tag, setTag] = useState(null);
   const [kind, setKind] = useState('');
   const workers = useStore((state) => state.workers);
-  const list = useMemo(() => [...games.values()].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })), [games]);
+  const list = useMemo(() => [...games.values()].sort(byName), [games]);
   const tags = useMemo(() => {
     const counts = new Map();
     for (const game of list) for (const one of game.tags) counts.set(one, (counts.get(one) ?? 0) + 1);
@@ -196,7 +196,7 @@ function Form({ game, back }) {
   const [first, rest] = split(game.variables);
   const wrongInRest = tried && Object.keys(rest).some((field) => shownErrors[field]);
   const words = { 'server.name': given };
-  const accepted = [...workers.values()].filter((one) => one.status !== 'pending').sort((a, b) => a.name.localeCompare(b.name));
+  const accepted = [...workers.values()].filter((one) => one.status !== 'pending').sort(byName);
   const placements = [{ value: '', label: 'The host chooses' }, ...accepted.map((one) => placement(one, game))];
   return html`<${Page} title=${`New ${visible(game.name)} server`} mark=${html`<${GameMark} name=${game.name} />`} sub=${game.description ? html`<bdi>${visible(game.description)}</bdi>` : null} back=${back}>
     <form class="new-form" ref=${form} onSubmit=${submit} novalidate aria-label="New server">

@@ -8,6 +8,10 @@ const HEALTH = {
   passing: ['Answers', 'good'],
   critical: ['Does not answer', 'bad'],
   unknown: ['Not asked', 'off'],
+  // Of those behind the front door.
+  up: ['Answers', 'good'],
+  probation: ['Not heard of since the host’s start', 'warn'],
+  down: ['Does not answer', 'bad'],
 };
 
 export default function ServicesPage() {
@@ -57,8 +61,13 @@ function Health({ service }) {
   return html`<${Badge} tone=${tone}>${label}<//>`;
 }
 
+function Name({ service }) {
+  const more = [...(service.binds ?? []), ...(service.tags ?? [])];
+  return html`<strong><${Foreign} text=${service.name} /></strong>${more.map((one) => html`<span key=${one} class="tag plain"><${Foreign} text=${one} /></span>`)}`;
+}
+
 function Service({ service }) {
-  return html`<tr><td class="main"><strong><${Foreign} text=${service.name} /></strong></td><td data-label="Health"><${Health} service=${service} /></td>
+  return html`<tr><td class="main"><${Name} service=${service} /></td><td data-label="Health"><${Health} service=${service} /></td>
     <td class="full" data-label="Runs at"><${Where} service=${service} /></td><td data-label="Lease"><${Lease} service=${service} /></td></tr>`;
 }
 
@@ -68,7 +77,7 @@ const isWeb = (url) => /^https?:\/\//i.test(url ?? '');
 function Door({ service }) {
   const me = useMe();
   const url = service.url ?? new URL(`/${encodeURIComponent(service.name)}/`, me.host.public_url).href;
-  return html`<tr><td class="main"><strong><${Foreign} text=${service.name} /></strong></td><td data-label="State"><${Health} service=${service} /></td>
+  return html`<tr><td class="main"><${Name} service=${service} /></td><td data-label="State"><${Health} service=${service} /></td>
     <td class="full" data-label="Address for people">${isWeb(url) ? html`<span class="address-line"><a href=${url} target="_blank" rel="noopener noreferrer"><bdi>${visible(url)}</bdi> <${Icon} name="out" size=${14} /><span class="offscreen"> (opens in a new tab)</span></a><${Copy} text=${url} label=${`Copy the address of ${service.name}`} compact /></span>` : html`<bdi class="mono">${visible(url)}</bdi>`}</td>
     <td class="full" data-label="Runs at"><${Where} service=${service} /></td><td data-label="Lease"><${Lease} service=${service} /></td></tr>`;
 }
