@@ -37,3 +37,54 @@ export function textBetween(from, to, textOf) {
   }
   return lines.join('\n');
 }
+
+/** The selection in the log: its ends stay in the page, and copying gives the lines between them. */
+export class LogSelection {
+  #space;
+  #log;
+
+  /** `log`: `rows()` its first row and the one after its last, `textOf(row)`, `begun()`, `changed()`, `signal`. */
+  constructor(scroller, space, log) {
+    this.#space = space;
+    this.#log = log;
+    /** Rows that hold an end of it. */
+    this.pins = [];
+    /** Whether all is selected, also what is not in the page. */
+    this.all = false;
+    const { signal } = log;
+    scroller.addEventListener('copy', (event) => this.#copy(event), { signal });
+    scroller.addEventListener('pointerdown', () => (this.all = false), { signal });
+    scroller.addEventListener('keydown', ({ ctrlKey, metaKey }) => !ctrlKey && !metaKey && (this.all = false), { signal });
+    document.addEventListener('selectionchange', () => this.#changed(), { signal });
+  }
+
+  selectAll() {
+    document.getSelection().selectAllChildren(this.#space);
+    this.#log.begun();
+    this.all = true;
+  }
+
+  #ends() {
+    const selection = document.getSelection();
+    if (!selection || selection.isCollapsed) return null;
+    const a = placeOf(selection.anchorNode, selection.anchorOffset, this.#space);
+    const b = placeOf(selection.focusNode, selection.focusOffset, this.#space);
+    return a && b ? ordered(a, b) : null;
+  }
+
+  #changed() {
+    const ends = this.#ends();
+    if (!ends && !this.pins.length) return;
+    this.pins = ends ? ends.map(({ row }) => row) : [];
+    if (ends) this.#log.begun();
+    this.#log.changed();
+  }
+
+  #copy(event) {
+    const [first, end] = this.#log.rows();
+    const ends = this.all ? [{ row: first, offset: 0 }, { row: end - 1, offset: Infinity }] : this.#ends();
+    if (!ends) return;
+    event.clipboardData.setData('text/plain', textBetween(...ends, this.#log.textOf));
+    event.preventDefault();
+  }
+}

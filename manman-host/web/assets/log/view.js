@@ -6,7 +6,7 @@ import { GAP, LogModel } from './model.js';
 import { plain } from './sgr.js';
 import { rangeIn, rowElement } from './row.js';
 import { places } from './find.js';
-import { ordered, placeOf, textBetween } from './select.js';
+import { LogSelection } from './select.js';
 
 /** Lines drawn above and below of what is seen. */
 const OVERSCAN = 12;
@@ -48,11 +48,8 @@ export class LogView {
     this.queue = [];
     this.queued = 0;
     this.anchor = null;
-    this.pins = [];
-    this.all = false;
     this.lineHeight = 18;
     this.charWidth = 8;
-    this.widest = 0;
     this.dirty = true;
     this.loading = { older: false, newer: false };
     this.newLines = 0;
@@ -61,6 +58,14 @@ export class LogView {
     this.lastTold = 0;
     this.end = new AbortController();
     this.#build(element);
+    this.selection = new LogSelection(this.scroller, this.space, {
+      rows: () => [this.model.firstRow, this.model.endRow],
+      textOf: (row) => this.#shown(row),
+      // Whoever selects, reads.
+      begun: () => this.#leaveEnd(),
+      changed: () => this.#wake(),
+      signal: this.end.signal,
+    });
     this.#listen();
   }
 
@@ -89,15 +94,10 @@ export class LogView {
     // What a person does counts at once, before the next frame could scroll back to the end.
     scroller.addEventListener('wheel', ({ deltaY }) => deltaY < 0 && this.#leaveEnd(), options);
     scroller.addEventListener('touchmove', () => this.#leaveEnd(), options);
-    scroller.addEventListener('pointerdown', (event) => {
-      this.all = false;
-      // The scroll bar is part of no row.
-      if (event.target === scroller) this.#leaveEnd();
-    }, options);
+    // The scroll bar is part of no row.
+    scroller.addEventListener('pointerdown', (event) => event.target === scroller && this.#leaveEnd(), options);
     scroller.addEventListener('keydown', (event) => this.#key(event), { signal: this.end.signal });
-    scroller.addEventListener('copy', (event) => this.#copy(event), { signal: this.end.signal });
     scroller.addEventListener('click', (event) => this.#click(event), options);
-    document.addEventListener('selectionchange', () => this.#selected(), options);
     document.addEventListener('visibilitychange', () => this.#wake(), options);
     this.resize = new ResizeObserver(() => {
       this.#measure();
@@ -284,8 +284,6 @@ export class LogView {
     this.queued = 0;
     this.anchor = null;
     this.current = null;
-    this.pins = [];
-    this.widest = 0;
     this.#redraw();
   }
 
@@ -376,7 +374,7 @@ export class LogView {
         covered += layout.height(row) * lineHeight;
       }
       // The ends of a selection stay, so that the browser does not lose it.
-      for (const row of this.pins) if (row >= model.firstRow && row < model.endRow) wanted.add(row);
+      for (const row of this.selection.pins) if (row >= model.firstRow && row < model.endRow) wanted.add(row);
     }
     for (const [row, element] of drawn) {
       if (wanted.has(row)) continue;
@@ -444,7 +442,7 @@ export class LogView {
   #fetch() {
     const { model, loading, drawn } = this;
     if (!drawn.size || !model.count) return;
-    const sight = [...drawn.keys()].filter((row) => !this.pins.includes(row));
+    const sight = [...drawn.keys()].filter((row) => !this.selection.pins.includes(row));
     const first = Math.min(...sight);
     const last = Math.max(...sight);
     if (!model.atStart && !loading.older && !(this.follow && this.flood > FLOOD_LINES) && first - model.firstRow < NEAR_ROWS) this.#older();
@@ -500,54 +498,14 @@ export class LogView {
     return known.letter === GAP ? `[${known.missing} lines are missing]` : plain(this.model.text(row));
   }
 
-  #selected() {
-    const selection = document.getSelection();
-    const inside = selection && !selection.isCollapsed && this.space.contains(selection.anchorNode) && this.space.contains(selection.focusNode);
-    if (!inside) {
-      if (this.pins.length) {
-        this.pins = [];
-        this.#wake();
-      }
-      return;
-    }
-    const places = this.#ends(selection);
-    if (!places) return;
-    this.pins = places.map(({ row }) => row);
-    // Whoever selects, reads.
-    this.#leaveEnd();
-  }
-
-  #ends(selection) {
-    const a = placeOf(selection.anchorNode, selection.anchorOffset, this.space);
-    const b = placeOf(selection.focusNode, selection.focusOffset, this.space);
-    return a && b ? ordered(a, b) : null;
-  }
-
-  #copy(event) {
-    const selection = document.getSelection();
-    let text = null;
-    if (this.all) text = textBetween({ row: this.model.firstRow, offset: 0 }, { row: this.model.endRow - 1, offset: Infinity }, (row) => this.#shown(row));
-    else if (selection && !selection.isCollapsed) {
-      const ends = this.#ends(selection);
-      if (ends) text = textBetween(...ends, (row) => this.#shown(row));
-    }
-    if (text === null) return;
-    event.clipboardData.setData('text/plain', text);
-    event.preventDefault();
-  }
-
   #key(event) {
     if (event.target !== this.scroller) return;
     const command = event.ctrlKey || event.metaKey;
     if (command && event.key.toLowerCase() === 'a') {
       event.preventDefault();
-      document.getSelection().selectAllChildren(this.space);
-      this.#leaveEnd();
-      this.all = true;
+      this.selection.selectAll();
       return;
     }
-    if (command && event.key.toLowerCase() === 'c') return;
-    if (!command) this.all = false;
     if (event.key === 'End') {
       event.preventDefault();
       this.toEnd();

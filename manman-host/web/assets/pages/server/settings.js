@@ -107,11 +107,11 @@ export function Settings({ server, game }) {
         <${TextField} name="cpu" label="CPU limit" placeholder="none" help="Cores, such as 2 or 0.5. Empty: all of them." inputmode="decimal" value=${cpu} error=${cpuError} onInput=${setCpu} />
       </div><//><//>
     </fieldset>
+    ${changes.length > 0 && html`<div class="changes-bar" role="region" aria-label="What will change">
     ${moved && changes.length > 0 && moved.theirs.length > 0 && html`<${Note} tone="warn" title="Somebody else has changed it meanwhile" action=${html`<span class="row"><${Button} small onClick=${forget}>Take theirs<//><${Button} small onClick=${rebase}>Keep mine<//></span>`}>
       <ul>${moved.theirs.map((one) => html`<li key=${one.name}><code>${visible(one.name)}</code> is now <bdi>${one.after === '' && base.secrets.has(one.name) ? 'another secret' : visible(String(one.after ?? 'as by default'))}</bdi></li>`)}</ul>
       ${moved.both.length > 0 && html`<p>You have written ${moved.both.map((one) => one.name).join(', ')}, too.</p>`}<//>`}
     ${error && html`<${ErrorNote} error=${error.status === 412 ? { detail: 'somebody else has changed it at the same moment', hint: 'look at what they did, then save again' } : error} />`}
-    ${changes.length > 0 && html`<div class="changes-bar" role="region" aria-label="What will change">
       <div class="changes-text"><strong>${changes.length === 1 ? 'One change' : `${changes.length} changes`}</strong>${isLive(server.phase) && changes.some((change) => change.kind !== 'name') && html` <${Badge} tone="warn">from the next start on<//>`}
         <ul class="changes">${changes.map((change) => html`<li key=${change.name}><span><${Foreign} text=${change.label} /></span> <del><bdi>${shown(change, change.before)}</bdi></del> <span aria-hidden="true">→</span><span class="offscreen">becomes</span> <ins><bdi>${shown(change, change.after)}</bdi></ins></li>`)}</ul></div>
       <div class="row"><${Button} onClick=${forget}>Discard<//><${Button} type="submit" kind="primary" busy=${busy} disabled=${!live || !may || Boolean(moved?.both.length)}
