@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::games::Catalogue;
 use crate::http::auth::Callers;
+use crate::http::feed::Feed;
 use crate::http::login::Attempts;
 
 pub type AppRef = Arc<App>;
@@ -28,6 +29,8 @@ pub struct App {
     pub database: String,
     pub games: Catalogue,
     pub fleet: Arc<Fleet>,
+    /// What consoles hear.
+    pub feed: Feed,
     /// Who is alive and where; its routes are on the internal door alone.
     pub registry: Registry,
     /// Who may be reached from outside, where this host has a public listener.
@@ -79,6 +82,7 @@ impl App {
             database,
             games,
             fleet: Arc::new(Fleet::new()),
+            feed: Feed::new(),
             front_door: OnceLock::new(),
             revoked: broadcast::channel(256).0,
             callers: Callers::default(),

@@ -48,6 +48,15 @@ impl<T: Clone> Reader<T> {
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
+
+    /// What lies ready, without waiting.
+    pub(crate) fn ready(&mut self) -> Option<Item<T>> {
+        match self.receiver.try_recv() {
+            Ok(value) => Some(Item::Value(value)),
+            Err(broadcast::error::TryRecvError::Lagged(missed)) => Some(Item::Gap(missed)),
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => None,
+        }
+    }
 }
 
 #[cfg(test)]

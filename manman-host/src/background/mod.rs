@@ -24,6 +24,7 @@ pub async fn start(app: &AppRef, shutdown: &CancellationToken) -> sqlx::Result<T
     tasks.spawn(until(shutdown.clone(), events::run(app.clone(), newest)));
     tasks.spawn(app.registry.clone().run(shutdown.clone()));
     tasks.spawn(until(shutdown.clone(), services::run(app.clone())));
+    tasks.spawn(until(shutdown.clone(), crate::http::feed::run(app.clone())));
     tasks.spawn(store::run(app.clone(), shutdown.clone()));
     tasks.close();
     Ok(tasks)

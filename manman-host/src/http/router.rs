@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
@@ -35,6 +35,8 @@ pub fn api() -> OpenApiRouter<AppRef> {
         .merge(super::account::routes())
         .merge(super::status::routes())
         .merge(super::metrics::routes())
+        .merge(super::feed::routes())
+        .merge(super::service::routes())
 }
 
 /// Which of the host's two doors a request comes in by.
@@ -64,10 +66,39 @@ pub fn router(app: &AppRef, door: Door) -> Router {
         .layer(middleware::from_fn(finish))
         .layer(middleware::from_fn_with_state(app.clone(), super::metrics::count))
         .with_state(app.clone());
-    match door {
+    let router = match door {
         Door::Public => crate::front_door::public(app, router),
         Door::Internal => router,
+    };
+    let router = router.layer(middleware::from_fn(as_connect));
+    Router::new().fallback_service(router).layer(middleware::from_fn(as_get))
+}
+
+/// A WebSocket over HTTP/2: CONNECT asks (RFC 8441) for what GET asks for over HTTP/1.
+#[derive(Clone, Copy)]
+struct Connect;
+
+/// Routes such a request as what it stands for.
+async fn as_get(mut request: Request, next: Next) -> Response<Body> {
+    if request.method() != Method::CONNECT || request.extensions().get::<hyper::ext::Protocol>().is_none() {
+        return next.run(request).await;
     }
+    *request.method_mut() = Method::GET;
+    request.extensions_mut().insert(Connect);
+    let mut response = next.run(request).await;
+    if response.status().is_success() {
+        // What follows is the socket's.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}
+
+/// And hands it on as what it is.
+async fn as_connect(mut request: Request, next: Next) -> Response<Body> {
+    if request.extensions_mut().remove::<Connect>().is_some() {
+        *request.method_mut() = Method::CONNECT;
+    }
+    next.run(request).await
 }
 
 /// For whoever watches over the host's process: it answers, and so does its database.

@@ -17,12 +17,13 @@ mod run;
 mod state;
 mod store;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use manman_common::lease::Tick;
-use manman_common::wire::registry::{Located, Registration, ServiceEvent, ServiceName};
+use manman_common::wire::registry::{Located, Registration, Service, ServiceEvent, ServiceName};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use uuid::Uuid;
 
@@ -168,6 +169,12 @@ impl Registry {
     #[must_use]
     pub fn list(&self) -> bytes::Bytes {
         self.with(|state, now| state.list(now, false))
+    }
+
+    /// All services with what is known of each, those that do not answer included.
+    #[must_use]
+    pub fn services(&self) -> BTreeMap<String, Service> {
+        self.with(|state, now| state.services(now, true))
     }
 
     /// All that happens to services from now on; who is too slow misses some.

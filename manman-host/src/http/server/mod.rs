@@ -54,7 +54,7 @@ pub(crate) async fn find_server(app: &App, conn: &mut PgConnection, caller: &Cal
 }
 
 /// The server with what the fleet has heard since the row was written.
-fn fresh(app: &App, mut server: Server) -> Server {
+pub(crate) fn fresh(app: &App, mut server: Server) -> Server {
     if let Some(status) = app.fleet.server_status(server.id) {
         server.status = Some(Arc::unwrap_or_clone(status));
     }

@@ -81,7 +81,7 @@ pub(crate) fn gone(reason: GoneReason) -> Problem {
 }
 
 /// A worker as it is stored, with what memory knows better.
-fn view(app: &App, row: WorkerRow) -> WorkerView {
+pub(crate) fn view(app: &App, row: WorkerRow) -> WorkerView {
     let mut view = WorkerView {
         id: row.id,
         name: row.name,
