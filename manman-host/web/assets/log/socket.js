@@ -22,6 +22,7 @@ export class LogStream {
   #held = false;
   #closed = false;
   #opened = 0;
+  #over = false;
 
   constructor(server, tell) {
     this.#server = server;
@@ -33,6 +34,7 @@ export class LogStream {
     this.#since = since;
     this.#held = false;
     this.#tries = 0;
+    this.#tell.onState('connecting');
     this.#connect();
   }
 
@@ -59,7 +61,8 @@ export class LogStream {
   }
 
   retryNow() {
-    if (this.#socket || this.#held || this.#closed) return;
+    if (this.#socket || this.#held || this.#closed || this.#over) return;
+    this.#tries = 0;
     this.#connect();
   }
 
@@ -85,7 +88,7 @@ export class LogStream {
     const own = new WebSocket(url);
     own.binaryType = 'arraybuffer';
     this.#socket = own;
-    this.#tell.onState('connecting');
+    this.#opened = 0;
     let end = null;
     own.onopen = () => {
       this.#opened = performance.now();
@@ -110,6 +113,7 @@ export class LogStream {
       this.#socket = null;
       if (this.#opened && performance.now() - this.#opened > STEADY_MS) this.#tries = 0;
       if (end === 'server-gone' || end === 'revoked') {
+        this.#over = true;
         this.#tell.onState(end === 'revoked' ? 'revoked' : 'gone');
         return;
       }

@@ -1,6 +1,6 @@
 // The live log with its search, and the line for the game below it.
 
-import { Button, Icon, Menu, announce, html, toast, useEffect, useLayoutEffect, useRef, useSettled, useShortcut, useState } from '../../ui/index.js';
+import { Button, Icon, Menu, announce, html, toast, useEffect, useLayoutEffect, useRef, useSettled, useShortcut, useState, useStore } from '../../ui/index.js';
 import { LogView } from '../../log/view.js';
 import { LogStream } from '../../log/socket.js';
 import { after, before, downloadUrl, firstAt } from '../../log/history.js';
@@ -66,11 +66,11 @@ export function Console({ server, game, query }) {
 
   useLayoutEffect(() => log.current.set({ wrap, times }), [wrap, times, server.id]);
 
-  // A machine that is back has its log back: no need to wait for the next try.
-  const seen = server.phase !== 'Unknown';
+  // A machine or host that is back has its log back: no need to wait for the next try.
+  const back = useStore((store) => store.link === 'live' && (store.workers.get(server.worker_id)?.linked ?? server.phase !== 'Unknown'));
   useEffect(() => {
-    if (seen) stream.current?.retryNow();
-  }, [seen]);
+    if (back) stream.current?.retryNow();
+  }, [back]);
 
   useNews(view);
 
