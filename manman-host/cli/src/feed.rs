@@ -150,7 +150,8 @@ fn is_passing(error: &ClientError) -> bool {
     }
 }
 
-fn path(server: &str, query: &LogQuery, last: Option<LogSeq>) -> String {
+/// Where lines are read; with the last one that was seen, those after it.
+pub(crate) fn path(server: &str, query: &LogQuery, last: Option<LogSeq>) -> String {
     let mut pairs = url::form_urlencoded::Serializer::new(String::new());
     match (last, query.tail) {
         (Some(last), _) => {
@@ -159,7 +160,22 @@ fn path(server: &str, query: &LogQuery, last: Option<LogSeq>) -> String {
         (None, Some(tail)) => {
             pairs.append_pair("tail", &tail.to_string());
         }
-        (None, None) => {}
+        (None, None) => {
+            if let Some(at) = query.at {
+                pairs.append_pair("at", &at.to_string());
+            }
+        }
+    }
+    if let Some(before) = query.before_seq {
+        pairs.append_pair("before_seq", &before.to_string());
+    }
+    if let Some(limit) = query.limit {
+        pairs.append_pair("limit", &limit.to_string());
+    }
+    for (name, wanted) in [("literal", query.literal), ("ignore_case", query.ignore_case)] {
+        if wanted {
+            pairs.append_pair(name, "true");
+        }
     }
     if let Some(follow) = query.follow {
         pairs.append_pair("follow", if follow { "true" } else { "false" });

@@ -19,6 +19,7 @@ pub mod log;
 pub mod login;
 pub mod me;
 pub mod metrics;
+pub mod metrics_history;
 pub mod server;
 pub mod service;
 pub mod session;

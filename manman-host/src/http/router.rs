@@ -35,6 +35,7 @@ pub fn api() -> OpenApiRouter<AppRef> {
         .merge(super::account::routes())
         .merge(super::status::routes())
         .merge(super::metrics::routes())
+        .merge(super::metrics_history::routes())
         .merge(super::feed::routes())
         .merge(super::service::routes())
 }

@@ -1,14 +1,18 @@
+mod page;
+
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use futures_util::FutureExt;
-use manman_common::LogSeq;
-use manman_common::logs::{LogEnd, LogFormat, LogGap, LogQuery, LogStream};
+use manman_common::logs::{LIMIT_MAX, LogEnd, LogFormat, LogGap, LogQuery, LogStream};
+use manman_common::{LogSeq, Timestamp};
 
+use crate::clock;
 use crate::commands::App;
 use crate::failure::Failure;
 use crate::feed::{Feed, Item};
 use crate::find::{self, Guess};
+use crate::parse;
 use crate::render::{self, Look};
 
 /// A syscall for each chunk of that size instead of one per line.
@@ -24,7 +28,7 @@ const TAIL_DEFAULT: u64 = 100;
 /// object on a line of its own.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  manman logs oa -f\n  manman logs oa --tail all --grep 'entered the game'\n  manman logs oa -f --timestamps --since-seq 1200"
+    after_help = "Examples:\n  manman logs oa -f\n  manman logs oa --tail all --grep 'entered the game'\n  manman logs oa -f --timestamps --since-seq 1200\n  manman logs oa --at 2h --limit 50\n  manman logs oa --grep error -i --limit 20"
 )]
 pub(crate) struct Logs {
     /// Name, id, or the beginning of the name
@@ -38,9 +42,24 @@ pub(crate) struct Logs {
     /// Begin after the line with this number
     #[arg(long, value_name = "N", conflicts_with = "tail")]
     since_seq: Option<u64>,
-    /// Only lines in which this regular expression is found
+    /// Begin at this time: `2026-11-20T12:00:00Z`, or `10m` for so long ago
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with_all = ["tail", "since_seq"])]
+    at: Option<Timestamp>,
+    /// Only lines in which this regular expression is found, colours left aside
     #[arg(long, value_name = "RE")]
     grep: Option<String>,
+    /// Take small and capital letters for the same in --grep
+    #[arg(short, long, requires = "grep")]
+    ignore_case: bool,
+    /// Take --grep for the very text that is looked for
+    #[arg(short = 'F', long, requires = "grep")]
+    fixed: bool,
+    /// Only lines before the one with this number, for going back page by page
+    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "tail", "since_seq", "at"])]
+    before: Option<u64>,
+    /// At most N lines; with --grep the newest N in which it is found
+    #[arg(long, value_name = "N", conflicts_with_all = ["follow", "tail"], value_parser = clap::value_parser!(u64).range(1..=LIMIT_MAX))]
+    limit: Option<u64>,
     /// Put the time before each line
     #[arg(short, long)]
     timestamps: bool,
@@ -59,25 +78,41 @@ fn tail(text: &str) -> Result<Tail, String> {
     text.parse().map(Tail::Lines).map_err(|_| format!("`{text}` is neither a number of lines nor `all`"))
 }
 
+/// A moment in RFC 3339, or how long ago it was.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = parse::duration(text) {
+        let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        return Ok(Timestamp::from_micros(clock::now().as_micros().saturating_sub(ago)));
+    }
+    text.parse().map_err(|_| format!("`{text}` is neither a time such as `2026-11-20T12:00:00Z` nor how long ago it was, such as `10m`"))
+}
+
 impl Logs {
     pub(crate) async fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { server, follow, tail, since_seq, grep, timestamps } = self;
-        if let Some(grep) = &grep {
+        let Self { server, follow, tail, since_seq, at, grep, ignore_case, fixed, before, limit, timestamps } = self;
+        if let Some(grep) = grep.as_ref().filter(|_| !fixed) {
             regex::bytes::Regex::new(grep)
                 .map_err(|error| Failure::usage(format!("`{grep}` is not a regular expression")).because(&error))?;
         }
         let client = app.client()?;
         let server = find::server(&client, &server, Guess::Prefix).await?;
+        let look = Look { timestamps, json: app.output.json, terminal: render::stdout_is_terminal() };
+        let asked = LogQuery { at, grep, ignore_case, literal: fixed, format: Some(LogFormat::Chunk), ..LogQuery::default() };
+        if before.is_some() || limit.is_some() {
+            let limit = Some(limit.unwrap_or(TAIL_DEFAULT));
+            let query = LogQuery { before_seq: before.map(LogSeq::new), since_seq: since_seq.map(LogSeq::new), limit, ..asked };
+            return page::print(&client, server.id, &query, look).await;
+        }
         let (tail, since_seq) = match (tail, since_seq) {
+            (None, None) if at.is_some() => (None, None),
             // A search is through all that is kept, unless it was said how much.
-            (None, None) if grep.is_some() => (None, Some(LogSeq::new(0))),
+            (None, None) if asked.grep.is_some() => (None, Some(LogSeq::new(0))),
             (None, None) => (Some(TAIL_DEFAULT), None),
             (Some(Tail::All), _) => (None, Some(LogSeq::new(0))),
             (Some(Tail::Lines(lines)), _) => (Some(lines), None),
             (None, Some(seq)) => (None, Some(LogSeq::new(seq))),
         };
-        let query = LogQuery { tail, since_seq, follow: Some(follow), grep, format: Some(LogFormat::Chunk), ..LogQuery::default() };
-        let look = Look { timestamps, json: app.output.json, terminal: render::stdout_is_terminal() };
+        let query = LogQuery { tail, since_seq, follow: Some(follow), ..asked };
         let mut feed = Feed::open(&client, server.id, query).await?;
         print(&mut feed, look).await
     }
@@ -160,5 +195,13 @@ mod tests {
         assert_eq!(tail("0"), Ok(Tail::Lines(0)));
         assert!(tail("-1").is_err());
         assert!(tail("many").is_err());
+    }
+
+    #[test]
+    fn a_time_is_a_moment_or_how_long_ago() {
+        assert_eq!(moment("2026-11-20T13:00:00+01:00"), Ok("2026-11-20T12:00:00Z".parse().expect("a time")));
+        let ago = clock::now().since(moment("10m").expect("ten minutes ago")).as_secs();
+        assert!((600..660).contains(&ago), "{ago}");
+        assert!(moment("noon").is_err());
     }
 }

@@ -25,7 +25,10 @@ pub(super) enum Shape {
     Events,
     /// A line of JSON for each line.
     Lines,
-    Plain,
+    /// The bare text, with its time before each line or without.
+    Plain {
+        times: bool,
+    },
     /// As the worker stores them.
     Records,
 }
@@ -57,7 +60,7 @@ pub(super) async fn respond(feed: LogFeed, tenure: Tenure, shape: Shape, server:
             Piece::End(LogEnd::Complete) | Piece::Opened { .. } => Ok(Bytes::new()),
             Piece::End(reason) => Ok(line(&LogMessage::End { reason })),
         }),
-        Shape::Plain => body(pieces, "text/plain; charset=utf-8", |piece| bare(piece, |chunk| render::plain(&chunk))),
+        Shape::Plain { times } => body(pieces, "text/plain; charset=utf-8", move |piece| bare(piece, |chunk| render::plain(&chunk, times))),
         Shape::Records => body(pieces, "application/octet-stream", |piece| bare(piece, |chunk| chunk)),
     })
 }

@@ -4,6 +4,7 @@
 //! slowest of the two sockets, and never more than a window of it at once.
 
 mod body;
+mod download;
 mod pointer;
 mod render;
 mod socket;
@@ -15,7 +16,7 @@ use utoipa_axum::routes;
 use crate::app::AppRef;
 
 pub(crate) fn routes() -> OpenApiRouter<AppRef> {
-    OpenApiRouter::new().routes(routes!(pointer::pointer)).routes(routes!(stream::stream))
+    OpenApiRouter::new().routes(routes!(pointer::pointer)).routes(routes!(stream::stream)).routes(routes!(download::download))
 }
 
 #[cfg(test)]

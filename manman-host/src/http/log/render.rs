@@ -26,10 +26,14 @@ pub(super) fn ndjson(chunk: &[u8]) -> Bytes {
     out.into()
 }
 
-/// The lines as the game has printed them.
-pub(super) fn plain(chunk: &[u8]) -> Bytes {
+/// The lines as the game has printed them, or with their times before them.
+pub(super) fn plain(chunk: &[u8], times: bool) -> Bytes {
     let mut out = Vec::with_capacity(chunk.len());
     for record in records(chunk) {
+        if times {
+            out.extend_from_slice(record.time.as_bytes());
+            out.push(b' ');
+        }
         out.extend_from_slice(record.text);
         out.push(b'\n');
     }
@@ -60,7 +64,8 @@ mod tests {
         );
         let ndjson = ndjson(CHUNK);
         assert_eq!(ndjson.iter().filter(|byte| **byte == b'\n').count(), 2);
-        assert_eq!(&plain(CHUNK)[..], b"hello\n\x1b[31mred \xff\n");
+        assert_eq!(&plain(CHUNK, false)[..], b"hello\n\x1b[31mred \xff\n");
+        assert!(plain(CHUNK, true).starts_with(b"2026-11-20T12:00:00.000000001Z hello\n"));
         assert_eq!(last_seq(CHUNK), Some(LogSeq::new(8)));
         assert_eq!(lines(b""), None);
         assert_eq!(last_seq(b""), None);

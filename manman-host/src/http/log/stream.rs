@@ -3,8 +3,8 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use manman_common::logs::{LogFormat, LogMessage, LogQuery};
-use manman_common::{LogSeq, Problem};
+use manman_common::logs::{GREP_COMPILED_MAX, GREP_MAX, LogFormat, LogMessage, LogQuery};
+use manman_common::{LogSeq, Problem, Timestamp};
 use serde::Deserialize;
 
 use super::{body, socket};
@@ -15,10 +15,6 @@ use crate::http::error::ApiResult;
 use crate::http::extract::{Path, Query};
 use crate::http::server::find_server;
 
-/// Longest pattern; what it costs to match is bounded by the regex engine, what it costs to build
-/// by this.
-const GREP_MAX: usize = 1024;
-
 /// Which lines, and how they are written.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -28,11 +24,26 @@ pub(super) struct StreamQuery {
     tail: Option<u64>,
     /// The lines after this one: the last that the reader has.
     since_seq: Option<LogSeq>,
+    /// Only lines up to this one, itself included; nothing is followed.
+    until_seq: Option<LogSeq>,
+    /// Only lines before this one: the oldest that the reader has; nothing is followed.
+    before_seq: Option<LogSeq>,
+    /// Begins at the first line at or after this moment in RFC 3339.
+    at: Option<Timestamp>,
+    /// At most so many lines, 1 to 10000; nothing is followed. They are counted from the beginning
+    /// where `since_seq` or `at` says where that is, else from the end.
+    limit: Option<u64>,
     /// Whether to go on with new lines: true for WebSockets and SSE unless told otherwise, false for
     /// plain requests.
     follow: Option<bool>,
-    /// Only lines in which this regular expression is found.
+    /// Only lines in which this regular expression is found, in the text with or without its colours.
+    /// With `limit`, and neither `since_seq` nor `at`, the newest hits come first; a search with a
+    /// limit ends after two seconds, and a `gap` then names the lines not looked at.
     grep: Option<String>,
+    /// Whether `grep` is the very text that is looked for.
+    literal: bool,
+    /// Whether `grep` takes small and capital letters for the same.
+    ignore_case: bool,
     /// `json`, or `chunk` for records as the worker stores them, as binary messages.
     #[param(inline)]
     format: Option<String>,
@@ -77,13 +88,14 @@ pub(super) async fn stream(
         if let Some(last) = last_event_id(&headers) {
             query.since_seq = Some(last);
             query.tail = None;
+            query.at = None;
         }
         body::Shape::Events
     } else {
         query.follow = Some(query.follow.unwrap_or(false));
         match format {
             LogFormat::Chunk => body::Shape::Records,
-            LogFormat::Json if accepts("text/plain") => body::Shape::Plain,
+            LogFormat::Json if accepts("text/plain") => body::Shape::Plain { times: false },
             LogFormat::Json => body::Shape::Lines,
         }
     };
@@ -97,7 +109,7 @@ fn last_event_id(headers: &HeaderMap) -> Option<LogSeq> {
 }
 
 fn checked(query: StreamQuery) -> Result<LogQuery, Problem> {
-    let StreamQuery { tail, since_seq, follow, grep, format } = query;
+    let StreamQuery { tail, since_seq, until_seq, before_seq, at, limit, follow, grep, literal, ignore_case, format } = query;
     if tail.is_some() && since_seq.is_some() {
         return Err(Problem::invalid("tail", "either the last lines or those after one are asked for, not both"));
     }
@@ -105,7 +117,11 @@ fn checked(query: StreamQuery) -> Result<LogQuery, Problem> {
         if pattern.len() > GREP_MAX {
             return Err(Problem::invalid("grep", format!("a pattern has at most {GREP_MAX} bytes")));
         }
-        regex::bytes::Regex::new(pattern).map_err(|error| Problem::invalid("grep", format!("not a regular expression: {error}")))?;
+        // Built as the worker builds it, so that what passes here passes there.
+        if !literal {
+            let built = regex::bytes::RegexBuilder::new(pattern).case_insensitive(ignore_case).size_limit(GREP_COMPILED_MAX).build();
+            built.map_err(|error| Problem::invalid("grep", format!("not a regular expression: {error}")))?;
+        }
     }
     let format = match format.as_deref() {
         None => None,
@@ -118,5 +134,7 @@ fn checked(query: StreamQuery) -> Result<LogQuery, Problem> {
             ));
         }
     };
-    Ok(LogQuery { tail, since_seq, follow, grep, format, ..LogQuery::default() })
+    let query = LogQuery { tail, since_seq, until_seq, before_seq, at, limit, follow, grep, literal, ignore_case, format };
+    query.check()?;
+    Ok(query)
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use manman_common::client::Socket;
-use manman_common::link::LOG_WINDOW;
-use manman_common::logs::{LogEnd, LogMessage, records};
+use manman_common::link::{LOG_WINDOW, ToWorker};
+use manman_common::logs::{LogEnd, LogMessage, LogQuery, records};
 use manman_common::wire::{LogPointer, Scope};
-use manman_common::{LogSeq, ServerId};
+use manman_common::{LogSeq, ServerId, Timestamp};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -173,4 +173,68 @@ async fn streams_that_are_closed_are_closed_at_the_worker() {
         if closed == 3 && host.app.fleet.readers.count() == 0 { Ok(()) } else { Err(format!("{closed} closed")) }
     })
     .await;
+}
+
+/// What the worker was asked for last.
+fn asked(worker: &FakeWorker) -> LogQuery {
+    let inner = worker.state.lock();
+    let opened = inner.seen.iter().rev().find_map(|frame| match frame {
+        ToWorker::LogOpen { query, .. } => Some(query.clone()),
+        _ => None,
+    });
+    opened.expect("a log was opened")
+}
+
+#[tokio::test]
+async fn pages_and_searches_are_the_workers_to_answer() {
+    let host = TestHost::start().await;
+    let (_, worker, id) = logging(&host).await;
+    worker.log(id, lines(3));
+    let stream = |query: &str| format!("/server/oa/log/stream?{query}");
+    host.get(&stream("before_seq=500&limit=100")).await.expect(200);
+    let page = LogQuery { before_seq: Some(LogSeq::new(500)), limit: Some(100), follow: Some(false), ..LogQuery::default() };
+    assert_eq!(asked(&worker), page);
+    host.get(&stream("grep=a.b(&literal=true&ignore_case=true&limit=5&until_seq=9")).await.expect(200);
+    let found = LogQuery {
+        grep: Some("a.b(".to_owned()),
+        literal: true,
+        ignore_case: true,
+        limit: Some(5),
+        until_seq: Some(LogSeq::new(9)),
+        follow: Some(false),
+        ..LogQuery::default()
+    };
+    assert_eq!(asked(&worker), found);
+    let at: Timestamp = "2026-11-20T12:00:00Z".parse().expect("a time");
+    let pointer = host.get("/server/oa/log?at=2026-11-20T13:00:00%2B01:00").await.expect(200);
+    assert_eq!(asked(&worker), LogQuery { at: Some(at), limit: Some(1), follow: Some(false), ..LogQuery::default() });
+    assert_eq!(pointer["at_seq"], 1);
+    assert_eq!(host.get("/server/oa/log").await.expect(200).get("at_seq"), None);
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=10001", "limit"),
+        ("limit=5&tail=5", "limit"),
+        ("limit=5&follow=true", "follow"),
+        ("at=2026-11-20T12:00:00Z&since_seq=4", "at"),
+        ("literal=true", "literal"),
+        ("grep=(a%7B1000%7D)%7B1000%7D", "grep"),
+    ] {
+        assert_eq!(host.get(&stream(query)).await.problem(400, "invalid")["field"], field, "{query}");
+    }
+    host.get(&stream("at=noon")).await.problem(400, "invalid");
+}
+
+#[tokio::test]
+async fn a_log_is_a_file_to_keep() {
+    let host = TestHost::start().await;
+    let (_, worker, id) = logging(&host).await;
+    worker.log(id, ["one".to_owned(), "two \u{1b}[31mred".to_owned()]);
+    let text = host.get("/server/oa/log/download").await;
+    assert_eq!(text.expect(200), "one\ntwo \u{1b}[31mred\n");
+    let dated = host.get("/server/oa/log/download?format=text&timestamps=true&until_seq=2").await.expect(200);
+    assert!(dated.as_str().is_some_and(|text| text.starts_with("2026-11-20T12:00:00.000000001Z one\n")), "{dated}");
+    assert_eq!(asked(&worker), LogQuery { until_seq: Some(LogSeq::new(2)), follow: Some(false), ..LogQuery::default() });
+    let json = host.get("/server/oa/log/download?format=json").await.expect(200);
+    assert!(json.as_str().is_some_and(|lines| lines.lines().count() == 2), "{json}");
+    assert_eq!(host.get("/server/oa/log/download?format=xml").await.problem(400, "invalid")["field"], "format");
 }

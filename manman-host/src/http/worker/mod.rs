@@ -50,7 +50,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 }
 
 /// The worker of this id or name.
-async fn find_worker(conn: &mut PgConnection, key: &str) -> ApiResult<WorkerRow> {
+pub(super) async fn find_worker(conn: &mut PgConnection, key: &str) -> ApiResult<WorkerRow> {
     let found = match key.parse::<WorkerId>() {
         Ok(id) => worker_find(conn, id).await?.filter(|worker| worker.admission != Admission::Deleted),
         Err(_) => worker_named(conn, key).await?.into_iter().next(),
