@@ -21,14 +21,11 @@ const PHASES = {
 };
 
 const LIVE = new Set(['Starting', 'Running', 'Ready', 'Unready', 'Stopping', 'StopStuck', 'Orphaned']);
-const FINAL = new Set(['Ready', 'Stopped', 'Failed', 'Crashed', 'Unready', 'Unknown', 'Deleted', 'Orphaned', 'StopStuck']);
 
 export const phaseLabel = (phase) => PHASES[phase]?.[0] ?? phase;
-export const phaseTone = (phase) => PHASES[phase]?.[1] ?? 'off';
+const phaseTone = (phase) => PHASES[phase]?.[1] ?? 'off';
 /** Whether a process of the game lives in this phase. */
 export const isLive = (phase) => LIVE.has(phase);
-/** Whether something is under way that ends by itself. */
-export const isMoving = (phase) => !FINAL.has(phase);
 export const isDeleting = (server) => server.desired === 'deleted' || server.phase === 'Deleted';
 
 const WORKERS = {

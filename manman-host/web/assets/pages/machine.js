@@ -12,6 +12,7 @@ import { gameName, useGames } from '../games.js';
 import { Dialog } from '../ui/dialog.js';
 import { TextField } from '../ui/form.js';
 import { ErrorNote } from '../ui/state.js';
+import { Graphs } from './server/graphs.js';
 
 const BACK = { href: href('machines'), label: 'Machines' };
 
@@ -32,6 +33,7 @@ export default function MachinePage({ params }) {
     <${Capacity} worker=${worker} />
     <${Drivers} worker=${worker} />
     <${ServersOf} worker=${worker} />
+    ${worker.linked && html`<${Graphs} server=${worker} of="worker" />`}
   <//>`;
 }
 

@@ -4,6 +4,7 @@
 import { h, html, useId, useState } from './html.js';
 import { Icon } from './icon.js';
 import { Button } from './button.js';
+import { Said } from './text.js';
 
 /**
  * A field around an input: `children` is called with the attributes that tie them together.
@@ -16,7 +17,7 @@ export function Field({ label, help, error, note, required = false, children, na
     <div class="field-head"><label for=${id}>${label}${required && html`<span class="required" title="needed" aria-hidden="true"> *</span>`}</label>${note && html`<span class="field-note">${note}</span>`}</div>
     ${children({ id, 'aria-describedby': described, 'aria-invalid': error ? 'true' : undefined, 'aria-required': required ? 'true' : undefined })}
     ${help && html`<p class="help" id=${`${id}h`}>${help}</p>`}
-    <p class="wrong-text" id=${`${id}e`} aria-live="polite">${error && html`<${Icon} name="warn" size=${14} /> ${error}`}</p>
+    <p class="wrong-text" id=${`${id}e`} aria-live="polite">${error && html`<${Icon} name="warn" size=${14} /> <${Said} text=${error} />`}</p>
   </div>`;
 }
 
@@ -50,7 +51,7 @@ export function Switch({ label, help, error, checked, onInput, disabled = false,
     <label class="switch"><input type="checkbox" role="switch" id=${id} checked=${checked} disabled=${disabled} aria-describedby=${help ? `${id}h` : undefined}
       onChange=${(event) => onInput(event.target.checked)} /><span class="switch-track" aria-hidden="true"></span><span>${label}</span></label>
     ${help && html`<p class="help" id=${`${id}h`}>${help}</p>`}
-    <p class="wrong-text" aria-live="polite">${error}</p>
+    <p class="wrong-text" aria-live="polite">${error && html`<${Icon} name="warn" size=${14} /> <${Said} text=${error} />`}</p>
   </div>`;
 }
 
@@ -103,6 +104,8 @@ export function focusWrong(form) {
   const field = form.querySelector('.field.wrong');
   const input = field?.querySelector('input, select, textarea');
   field?.closest('details')?.setAttribute('open', '');
-  input?.focus();
+  input?.focus({ preventScroll: true });
+  // In the middle: a foot that stays in sight covers nothing of it.
+  field?.scrollIntoView({ block: 'center' });
   return Boolean(input);
 }

@@ -18,7 +18,7 @@ function PlainRow({ item, columns }) {
 }
 
 /** A cell which knows its column's name for the card. */
-export function Cell({ column, children }) {
+function Cell({ column, children }) {
   const role = column.main ? 'main' : column.end ? 'end' : '';
   return html`<td class=${`${column.class ?? ''} ${role}`} data-label=${column.main || column.end ? undefined : column.label}>${children}</td>`;
 }

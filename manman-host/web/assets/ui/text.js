@@ -34,7 +34,7 @@ export function Ago({ at, none = 'never' }) {
 }
 
 /** Puts text into the clipboard; also where there is no secure context, as over plain http at home. */
-export async function copyText(text) {
+async function copyText(text) {
   if (navigator.clipboard && window.isSecureContext) {
     await navigator.clipboard.writeText(text);
     return;

@@ -34,9 +34,10 @@ export function graphsOf({ series, limits }) {
   return graphs.map((graph) => ({ ...graph, known: graph.series.some(({ values }) => has(values)) }));
 }
 
-export function Graphs({ server }) {
+/** `of` is `server` or `worker`: both keep the same history. */
+export function Graphs({ server, of = 'server' }) {
   const [range, setRange] = useState('hour');
-  const load = useLoad((signal) => api.get(`${path('server', server.id, 'metrics')}?range=${range}`, { signal }), [server.id, range]);
+  const load = useLoad((signal) => api.get(`${path(of, server.id, 'metrics')}?range=${range}`, { signal }), [server.id, range]);
   const { reload } = load;
   useEffect(() => {
     const timer = setInterval(() => !document.hidden && reload(), AGAIN_MS[range]);
@@ -51,7 +52,7 @@ function Drawn({ history }) {
   const graphs = useMemo(() => graphsOf(history), [history]);
   const { from, step_seconds: step } = history;
   const shown = graphs.filter((graph) => graph.known);
-  if (!shown.length) return html`<${Empty} icon="cpu" title="Nothing has been measured in this time">While the game runs, a sample is kept every ten seconds.<//>`;
+  if (!shown.length) return html`<${Empty} icon="cpu" title="Nothing has been measured in this time">While it runs, a sample is kept every ten seconds.<//>`;
   return html`<div class="charts">${shown.map(
       (graph) => html`<figure class="card chart-card" key=${graph.id}><figcaption>${graph.label}${graph.id === 'cpu' ? ' (cores)' : ''}${graph.limit ? html`<span class="muted"> of ${graph.format(graph.limit)}</span>` : null}</figcaption>
         <${Chart} label=${graph.label} from=${from} step=${step} series=${graph.series} format=${graph.format} axis=${graph.axis} limit=${graph.limit} integer=${graph.integer} /></figure>`,
