@@ -142,6 +142,9 @@ pub fn configure(options: Options) -> Result<Config, ConfigError> {
         tls_dir: file.tls_dir,
         provision_url: options.provision_url.or(file.provision_url),
         database_address: None,
+        database_quota: file.database_quota,
+        incident_webhook: file.incident_webhook,
+        caddy: file.caddy,
         orchestrator,
     };
     Ok(Config {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use manman_front_door::orchestrator::{Target, Webhook};
 use manman_front_door::proxy::Network;
 
 /// Seconds between two beats of a worker.
@@ -55,6 +56,12 @@ pub struct FrontDoorConfig {
     pub provision_url: Option<String>,
     /// What waifus are told of the cluster's place, where that is not what the URL says.
     pub database_address: Option<(String, u16)>,
+    /// Bytes that each waifu's database may have.
+    pub database_quota: Option<u64>,
+    /// Who is told of incidents.
+    pub incident_webhook: Option<Webhook>,
+    /// The admin API of a Caddy that stands before us.
+    pub caddy: Option<Target>,
     /// Another orchestrator, to which this host says hello.
     pub orchestrator: Option<String>,
 }

@@ -118,7 +118,7 @@ pub async fn open(config: &Config) -> Result<Opened, DatabaseError> {
         }
         Database::Embedded { pg_bin } => {
             let data = config.data.as_deref().ok_or(DatabaseError::NoData)?;
-            let (embedded, provisioner) = start_embedded(data, pg_bin.as_deref()).await?;
+            let (embedded, provisioner) = start_embedded(data, pg_bin.as_deref(), config.front_door.database_quota).await?;
             match open_embedded(data, &provisioner).await {
                 Ok((pool, version)) => {
                     let words = format!("embedded {version}");
@@ -135,11 +135,15 @@ pub async fn open(config: &Config) -> Result<Opened, DatabaseError> {
 }
 
 /// The private cluster, which belongs to the orchestrator, and who makes databases in it.
-pub async fn start_embedded(data: &Path, pg_bin: Option<&Path>) -> Result<(EmbeddedPostgres, Provisioner), DatabaseError> {
+pub async fn start_embedded(
+    data: &Path,
+    pg_bin: Option<&Path>,
+    quota: Option<u64>,
+) -> Result<(EmbeddedPostgres, Provisioner), DatabaseError> {
     let options =
         PostgresOptions { data_dir: data.to_owned(), pg_bin: pg_bin.map(Path::to_owned), durability: Durability::Durable, tcp: true };
     let embedded = Box::pin(EmbeddedPostgres::start(options)).await?;
-    match embedded_provisioner(data, &embedded).await {
+    match embedded_provisioner(data, &embedded, quota).await {
         Ok(provisioner) => Ok((embedded, provisioner)),
         Err(error) => {
             let _ = embedded.stop().await;
@@ -150,7 +154,7 @@ pub async fn start_embedded(data: &Path, pg_bin: Option<&Path>) -> Result<(Embed
 
 /// The orchestrator's own tables lie beside everybody's databases, in one of their own. The database
 /// `manman`, which a cluster has had from its beginning, is the host's.
-async fn embedded_provisioner(data: &Path, embedded: &EmbeddedPostgres) -> Result<Provisioner, DatabaseError> {
+async fn embedded_provisioner(data: &Path, embedded: &EmbeddedPostgres, quota: Option<u64>) -> Result<Provisioner, DatabaseError> {
     let superuser = options(&embedded.url())?;
     let sql = |doing| move |source| ProvisionError::Sql { doing, source };
     let mut connection = PgConnection::connect_with(&superuser).await.map_err(sql("reach the private cluster"))?;
@@ -170,6 +174,7 @@ async fn embedded_provisioner(data: &Path, embedded: &EmbeddedPostgres) -> Resul
         address: embedded.tcp().map(|port| ("127.0.0.1".to_owned(), port)),
         key: &data.join(KEY_FILE),
         adopted,
+        quota,
     };
     Ok(Provisioner::open(options).await?)
 }
@@ -184,13 +189,18 @@ async fn open_embedded(data: &Path, provisioner: &Provisioner) -> Result<(PgPool
 /// Where a role is named that makes databases for waifus.
 async fn provisioner_of(config: &Config) -> Result<Option<Arc<Provisioner>>, DatabaseError> {
     let (Some(url), Some(data)) = (&config.front_door.provision_url, &config.data) else { return Ok(None) };
-    Ok(Some(Arc::new(open_provisioner(url, config.front_door.database_address.clone(), data).await?)))
+    Ok(Some(Arc::new(open_provisioner(url, config.front_door.database_address.clone(), config.front_door.database_quota, data).await?)))
 }
 
 /// Makes databases in somebody's cluster, as that role.
-pub async fn open_provisioner(url: &str, address: Option<(String, u16)>, data: &Path) -> Result<Provisioner, DatabaseError> {
+pub async fn open_provisioner(
+    url: &str,
+    address: Option<(String, u16)>,
+    quota: Option<u64>,
+    data: &Path,
+) -> Result<Provisioner, DatabaseError> {
     let options = options(url)?;
-    Ok(Provisioner::open(ProvisionOptions { options, address, key: &data.join(KEY_FILE), adopted: None }).await?)
+    Ok(Provisioner::open(ProvisionOptions { options, address, key: &data.join(KEY_FILE), adopted: None, quota }).await?)
 }
 
 /// Looks at a database without changing anything: its version, and how many migrations it lacks.

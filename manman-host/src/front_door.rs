@@ -19,6 +19,7 @@ use manman_common::{Kind, Problem};
 use manman_front_door::orchestrator::{MainDomain, Orchestrator, OrchestratorConfig, Store, StoreError, admin_routes, open_routes};
 use manman_front_door::proxy::{CertificateError, Certificates, FrontDoor, Outcome, ProxyConfig};
 use sqlx::PgPool;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::{App, AppRef, Bound};
 use crate::config::{Config, FrontDoorConfig, Tls};
@@ -116,8 +117,8 @@ async fn forward(State(app): State<AppRef>, request: Request, next: Next) -> Res
 }
 
 /// The orchestrator's routes, for the inner door.
-pub(crate) fn internal(app: &AppRef) -> Router<AppRef> {
-    let Some(door) = app.front_door.get() else { return Router::new() };
+pub(crate) fn internal(app: &AppRef) -> OpenApiRouter<AppRef> {
+    let Some(door) = app.front_door.get() else { return OpenApiRouter::new() };
     let admin = admin_routes(Arc::clone(door.orchestrator())).route_layer(middleware::from_fn(require_admin));
     open_routes(Arc::clone(door.orchestrator())).merge(admin)
 }
@@ -125,6 +126,22 @@ pub(crate) fn internal(app: &AppRef) -> Router<AppRef> {
 async fn require_admin(caller: Caller, request: Request, next: Next) -> Result<Response, ApiError> {
     caller.require(Permission::ManageTokens)?;
     Ok(next.run(request).await)
+}
+
+/// Tells a webhook of incidents, and a Caddy of hosts, where there are such, for as long as it runs.
+pub(crate) async fn tell(orchestrator: Arc<Orchestrator>, config: FrontDoorConfig) {
+    let FrontDoorConfig { incident_webhook, caddy, .. } = config;
+    let webhook = async {
+        if let Some(webhook) = incident_webhook {
+            Arc::clone(&orchestrator).tell_incidents(webhook).await;
+        }
+    };
+    let caddy = async {
+        if let Some(caddy) = caddy {
+            Arc::clone(&orchestrator).keep_caddy(caddy).await;
+        }
+    };
+    tokio::join!(webhook, caddy);
 }
 
 /// What this host says of itself to another orchestrator, for as long as it runs.

@@ -15,6 +15,7 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
+pub use manman_common::error::chain;
 use manman_common::wire::{LoginLink, Role, Scope};
 use manman_front_door::orchestrator;
 use manman_front_door::proxy::CertificateError;
@@ -148,6 +149,7 @@ impl Host {
         // Nobody else sets it: the app was made just above.
         let _ = app.bound.set(bound);
         let watched = Arc::clone(front_door.orchestrator());
+        let told_of = Arc::clone(&watched);
         let _ = app.front_door.set(front_door);
         let token = own_token(&app).await?;
         if let Some(data) = &app.config.data {
@@ -160,6 +162,8 @@ impl Host {
         let telling = stop_tasks.clone();
         let told = app.clone();
         tasks.spawn(async move { telling.run_until_cancelled(front_door::say_hello(told)).await });
+        let (telling, orchestrator, config) = (stop_tasks.clone(), Arc::clone(&told_of), app.config.front_door.clone());
+        tasks.spawn(async move { telling.run_until_cancelled(front_door::tell(orchestrator, config)).await });
         if app.config.mdns {
             tasks.spawn(crate::mdns::announce(app.clone(), stop_tasks.clone()));
         }
@@ -382,23 +386,6 @@ async fn make_token(app: &AppRef, scope: Scope, label: &str, life: Option<Durati
     let mut conn = app.db.acquire().await.map_err(HostError::Prepare)?;
     token_insert(&mut conn, &token).await.map_err(HostError::Prepare)?;
     Ok(secret)
-}
-
-/// An error and its causes, in one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Libraries' errors often say their cause themselves.
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ const FILE: &str = "found-host.json";
 const LISTEN: Duration = Duration::from_secs(3);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
+/// A host that restarts is back before it is looked for elsewhere.
+const AWAY_FOR: Duration = Duration::from_secs(10);
 
 /// A host that was found, kept for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ pub(crate) async fn run(worker: Arc<Worker>) {
         }
         Known::Nobody => None,
     };
-    let endpoint = match (endpoint, worker.config.find) {
+    let mut endpoint = match (endpoint, worker.config.find) {
         (Some(endpoint), _) => endpoint,
         (None, Find::Off | Find::Tell) => return tell().await,
         (None, Find::Join) => only_one().await,
@@ -59,10 +61,57 @@ pub(crate) async fn run(worker: Arc<Worker>) {
     if registered.is_none() {
         keep(&worker, &Kept { host: endpoint.to_string(), host_id: None });
     }
-    // Nobody else sets it where no host was configured.
-    let _ = worker.host.set(endpoint.clone());
-    // Neither ends: a dropped task ends both.
-    tokio::join!(host_link::run(Arc::clone(&worker), endpoint.clone()), keep_identity(&worker, &endpoint));
+    loop {
+        worker.set_host(endpoint.clone());
+        let works = async { tokio::join!(host_link::run(Arc::clone(&worker), endpoint.clone()), keep_identity(&worker, &endpoint)) };
+        // Cancel-safe: neither ends by itself, and a session that is dropped is one that broke.
+        let elsewhere = tokio::select! {
+            _ = works => return,
+            elsewhere = moved(&worker, &endpoint) => elsewhere,
+        };
+        tracing::warn!(host = %endpoint, "the host, by its certificate, is at {elsewhere} now");
+        let host_id = worker.registration().map(|registration| registration.host_id);
+        keep(&worker, &Kept { host: elsewhere.to_string(), host_id });
+        endpoint = elsewhere;
+    }
+}
+
+/// Waits until the host is announced at another address, while it does not answer at the one that is
+/// known. By its certificate alone it is known to be the same: where there is none, a person is told.
+async fn moved(worker: &Worker, endpoint: &Endpoint) -> Endpoint {
+    let mut link = worker.link_state.subscribe();
+    let mut retry = RETRY_FIRST;
+    let mut said = false;
+    loop {
+        if link.wait_for(|state| !state.linked).await.is_err() {
+            return std::future::pending().await;
+        }
+        if tokio::time::timeout(AWAY_FOR, link.wait_for(|state| state.linked)).await.is_ok() {
+            retry = RETRY_FIRST;
+            continue;
+        }
+        let found = manman_mdns::find(LISTEN).await.unwrap_or_default();
+        match (elsewhere(endpoint, &found), &found[..]) {
+            (Some(elsewhere), _) => return elsewhere,
+            (None, [host]) if endpoint.pin().is_none() && host.endpoint != *endpoint && !std::mem::replace(&mut said, true) => {
+                tracing::warn!(
+                    host = %endpoint,
+                    "the host is away, and one announces itself at {}; if it is the same, name it with --host",
+                    host.endpoint
+                );
+            }
+            _ => {}
+        }
+        tokio::time::sleep(crate::clock::jitter_around(retry)).await;
+        retry = (retry * 2).min(RETRY_LONGEST);
+    }
+}
+
+/// Where that host is now, if somebody with its certificate is elsewhere.
+fn elsewhere(endpoint: &Endpoint, found: &[FoundHost]) -> Option<Endpoint> {
+    endpoint.pin()?;
+    let same = found.iter().map(|host| &host.endpoint).find(|other| other.pin() == endpoint.pin() && *other != endpoint);
+    same.cloned()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -183,6 +232,24 @@ mod tests {
         assert_eq!(endpoint_of(Some(&kept(Some(one))), Some(other)), Known::Other);
         assert_eq!(endpoint_of(Some(&kept(None)), Some(one)), Known::Other);
         assert_eq!(endpoint_of(None, Some(one)), Known::Other, "it was named by --host in an earlier run");
+    }
+
+    #[test]
+    fn a_host_is_known_elsewhere_by_its_certificate_alone() {
+        let found = |endpoint: String| FoundHost {
+            name: "attic".to_owned(),
+            version: String::new(),
+            address: "10.0.0.9:8443".parse().expect("an address"),
+            endpoint: endpoint.parse().expect("an endpoint"),
+        };
+        let (own, other) = (format!("#sha256={}", "ab".repeat(32)), format!("#sha256={}", "cd".repeat(32)));
+        let known: Endpoint = format!("https://10.0.0.1:8443{own}").parse().expect("an endpoint");
+        let moved = found(format!("https://10.0.0.9:8443{own}"));
+        assert_eq!(elsewhere(&known, &[found(format!("https://10.0.0.9:8443{other}"))]), None, "another host");
+        assert_eq!(elsewhere(&known, &[found(known.to_string())]), None, "it is where it was");
+        assert_eq!(elsewhere(&known, std::slice::from_ref(&moved)), Some(moved.endpoint));
+        let plain: Endpoint = "http://10.0.0.1:8080".parse().expect("an endpoint");
+        assert_eq!(elsewhere(&plain, &[found("http://10.0.0.9:8080".to_owned())]), None, "nobody could tell");
     }
 
     #[test]

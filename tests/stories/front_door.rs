@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use manman_e2e::{Context as _, Home, Program, Result, binary, ensure, eventually, story};
+use manman_e2e::{Context as _, Home, Program, Result, binary, ensure, eventually, free_port, story};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,9 +27,13 @@ impl Orchestrator {
     }
 
     async fn start_with(data: &Path, environment: &[(&str, &str)]) -> Result<Self> {
+        Self::start_as(data, &[], environment).await
+    }
+
+    async fn start_as(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(binary("manman-host")?);
         command.args(["orchestrator", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--data"]).arg(data);
-        command.envs(environment.iter().copied());
+        command.args(arguments).envs(environment.iter().copied());
         let mut program = Program::spawn("manman-host orchestrator", &mut command)?;
         let ready = program.line("ready", UP).await?;
         let internal = program.line("internal", UP).await?;
@@ -265,6 +269,96 @@ fn a_kill_between_any_two_steps_of_a_database_is_healed_by_the_same_request() ->
             orchestrator.program.end();
         }
         forget_cluster(&data)
+    })
+}
+
+#[test]
+fn a_database_is_rotated_given_back_and_had_again_by_curl() -> Result<()> {
+    story(async {
+        let home = Home::empty()?;
+        let data = home.data().join("kept");
+        let mut orchestrator = Orchestrator::start(&data).await?;
+        let ask = |secret: &str| format!(r#"{{ "name": "links", "secret": "{secret}" }}"#);
+        let (old, new) = ("the first secret of links", "the second secret of links");
+        let (status, first) = say(&orchestrator, "/__internal/database", &ask(old)).await?;
+        ensure!(status == 200, "{status} {first}");
+        let own = first["database"].as_str().context("a database")?.to_owned();
+        ensure!(psql(&first, &own, "create table t as select 7 as n").await?.0, "it does not log in");
+        let rotate = format!(r#"{{ "name": "links", "secret": "{old}", "newSecret": "{new}" }}"#);
+        let (status, second) = say(&orchestrator, "/__internal/database/rotate", &rotate).await?;
+        ensure!(status == 200 && second["password"] != first["password"], "{status} {second}");
+        ensure!(!psql(&first, &own, "select 1").await?.0, "the old password still holds");
+        ensure!(say(&orchestrator, "/__internal/database", &ask(old)).await?.0 == 403, "the old secret still holds");
+
+        let url = format!("{}/__internal/database", orchestrator.internal);
+        let (status, gone) = curl(&["-X", "DELETE", "-d", &ask(new)], &url).await?;
+        ensure!(status == 200 && gone["dropped_at"].is_string(), "{status} {gone}");
+        ensure!(!psql(&second, &own, "select 1").await?.0, "what was given back is open");
+        let token = std::fs::read_to_string(data.join("orchestrator/admin-token"))?;
+        let bearer = format!("Authorization: Bearer {}", token.trim());
+        let (status, list) = curl(&["-H", &bearer], &url).await?;
+        ensure!(status == 200 && list[0]["dropped_at"] == gone["dropped_at"], "{status} {list}");
+        ensure!(curl(&[], &url).await?.0 == 401, "the list wants a token");
+        let (status, again) = say(&orchestrator, "/__internal/database", &ask(new)).await?;
+        ensure!(status == 200 && again == second, "{status} {again}");
+        let (good, said) = psql(&again, &own, "select n from t").await?;
+        ensure!(good && said.trim() == "7", "{said}");
+        let (status, api) = curl(&[], &format!("{}/openapi.json", orchestrator.internal)).await?;
+        ensure!(status == 200 && api["paths"]["/__internal/database"]["delete"].is_object(), "{status} {api}");
+        orchestrator.program.end();
+        forget_cluster(&data)
+    })
+}
+
+/// A real Caddy is told of each host, and keeps what else it has.
+#[test]
+fn a_caddy_in_front_follows_the_hosts() -> Result<()> {
+    let Some(caddy) = ["/usr/bin/caddy", "/usr/local/bin/caddy"].into_iter().find(|path| Path::new(path).exists()) else {
+        eprintln!("skipped: Caddy is not installed; `apt-get install caddy`");
+        return Ok(());
+    };
+    story(async {
+        let home = Home::empty()?;
+        let (admin, port) = (free_port()?, free_port()?);
+        let config = json!({
+            "admin": { "listen": format!("127.0.0.1:{admin}") },
+            "apps": { "http": { "servers": { "manman": {
+                "listen": [format!("127.0.0.1:{port}")],
+                "automatic_https": { "disable": true },
+                "routes": [{ "match": [{ "host": ["other.example"] }], "handle": [{ "handler": "static_response", "body": "\"another's\"" }] }],
+            } } } },
+        });
+        let file = home.data().join("caddy.json");
+        std::fs::write(&file, config.to_string())?;
+        let mut command = Command::new(caddy);
+        command.args(["run", "--config"]).arg(&file).env("HOME", home.data()).env("XDG_DATA_HOME", home.data());
+        let mut caddy = Program::spawn("caddy", &mut command)?;
+        let front = format!("http://127.0.0.1:{port}/x?q");
+        eventually("Caddy is up", async || curl(&[], &front).await.map_err(|error| format!("{error:#}"))).await?;
+
+        let admin = format!("--caddy=http://127.0.0.1:{admin}");
+        let arguments = ["--no-database", "--trusted-proxy", "127.0.0.1", &admin];
+        let orchestrator = Orchestrator::start_as(&home.data().join("data"), &arguments, &[]).await?;
+        let host = service().await?;
+        let hello = |bind: &str| format!(r#"{{ "name": "links", "host": "{host}", "additionalBinds": {{ "http://{bind}": "/link" }} }}"#);
+        for bind in ["link.waifu", "photos.waifu"] {
+            let (status, reply) = say(&orchestrator, "/__internal/hello", &hello(bind)).await?;
+            ensure!(matches!(status, 200 | 201), "{status} {reply}");
+            eventually(&format!("Caddy leads {bind} to the front door"), async || {
+                let there = curl(&["-H", &format!("Host: {bind}")], &front).await.map_err(|error| format!("{error:#}"))?;
+                if there == (200, json!("/link/x?q")) { Ok(()) } else { Err(format!("{there:?}")) }
+            })
+            .await?;
+        }
+        // What is bound no more leads nowhere, and what is another's stays.
+        let there = curl(&["-H", "Host: link.waifu"], &front).await?;
+        ensure!(there.1 != json!("/link/x?q"), "{there:?}");
+        let there = curl(&["-H", "Host: other.example"], &front).await?;
+        ensure!(there == (200, json!("another's")), "{there:?}");
+        let internal = curl(&["-H", "Host: photos.waifu"], &format!("http://127.0.0.1:{port}/__internal/health")).await?;
+        ensure!(internal.0 == 404, "{internal:?}");
+        caddy.end();
+        Ok(())
     })
 }
 

@@ -181,6 +181,31 @@ fn a_worker_that_was_told_nothing_finds_the_host_and_waits_to_be_accepted() -> R
 }
 
 #[test]
+fn a_host_that_was_found_and_has_another_address_is_found_again() -> Result<()> {
+    story(async {
+        let cable = Cable::new("d").await?;
+        let home = Home::empty()?;
+        let host_data = home.data().join("host");
+        let _host = host(&cable.host, &host_data, &["--lan"]).await?;
+        let found = worker(&cable.worker, &home.data().join("worker"), &["--find"])?;
+        until(&cable.host, &host_data, "pending").await?;
+        manman(&cable.host, &host_data, &["worker", "accept", "attic"]).await.map_err(|error| anyhow!(error))?;
+        until(&cable.host, &host_data, "alive").await?;
+        // The router gives the host another address; nobody tells the worker.
+        ip(&format!("-n {} address add 10.77.0.9/24 dev cable", cable.host)).await?;
+        ip(&format!("-n {} address delete 10.77.0.1/24 dev cable", cable.host)).await?;
+        until(&cable.host, &host_data, "unknown").await?;
+        let line = eventually_within(Duration::from_secs(120), "the worker finds it", async || {
+            let said = found.said();
+            said.iter().find(|line| line.contains("is at https://10.77.0.9:8443")).cloned().ok_or(said)
+        })
+        .await?;
+        ensure!(line.contains("https://10.77.0.1:8443"), "{line}");
+        until(&cable.host, &host_data, "alive").await
+    })
+}
+
+#[test]
 fn a_host_for_this_machine_alone_is_found_on_this_machine_alone() -> Result<()> {
     story(async {
         let cable = Cable::new("b").await?;

@@ -2,6 +2,7 @@
 //! may be reached from outside (the orchestrator).
 
 pub(crate) mod clock;
+pub mod json;
 pub mod orchestrator;
 pub mod path;
 pub mod proxy;

@@ -5,6 +5,7 @@ mod events;
 mod liveness;
 mod services;
 mod store;
+mod told;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,8 @@ pub async fn start(app: &AppRef, shutdown: &CancellationToken) -> sqlx::Result<T
     let tasks = TaskTracker::new();
     tasks.spawn(until(shutdown.clone(), liveness::run(app.clone())));
     tasks.spawn(until(shutdown.clone(), events::run(app.clone(), newest)));
+    // Subscribed before anybody can register.
+    tasks.spawn(until(shutdown.clone(), told::run(app.clone(), app.registry.changes())));
     tasks.spawn(app.registry.clone().run(shutdown.clone()));
     tasks.spawn(until(shutdown.clone(), services::run(app.clone())));
     tasks.spawn(until(shutdown.clone(), crate::http::feed::run(app.clone())));

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manman_front_door::orchestrator::{Target, Webhook};
 use manman_front_door::proxy::Network;
 use serde::{Deserialize, Deserializer, de};
 
+use super::orchestrator::size as parse_size;
 use crate::games::parse_duration;
 
 /// `host.toml`: the flags' names with underscores.
@@ -25,6 +27,12 @@ pub struct FileConfig {
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<Network>,
     pub tls_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "size")]
+    pub database_quota: Option<u64>,
+    #[serde(deserialize_with = "webhook")]
+    pub incident_webhook: Option<Webhook>,
+    #[serde(deserialize_with = "target")]
+    pub caddy: Option<Target>,
     pub games: Vec<PathBuf>,
     pub lan: Option<bool>,
     pub mdns: Option<bool>,
@@ -66,4 +74,16 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Network>, 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map(Some).map_err(de::Error::custom)
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    parse_size(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
+}
+
+fn webhook<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Webhook>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
+fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Target>, D::Error> {
+    Target::parse(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }

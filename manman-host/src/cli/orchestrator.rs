@@ -12,7 +12,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum_server::Handle;
 use clap::Args;
 use manman_common::{Kind, Problem};
-use manman_front_door::orchestrator::{FileStore, MainDomain, NoStore, Orchestrator, OrchestratorConfig, Store, admin_routes, open_routes};
+use manman_front_door::orchestrator::{
+    FileStore, MainDomain, NoStore, Orchestrator, OrchestratorConfig, Store, Target, Webhook, admin_routes, open_routes,
+};
 use manman_front_door::proxy::{Certificates, FrontDoor, Listener, Network, ProxyConfig};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +54,15 @@ pub(super) struct FrontDoorArgs {
     /// How waifus reach PostgreSQL, where that is not what its URL says
     #[arg(long, env = "MANMAN_DATABASE_ADDRESS", value_name = "HOST:PORT", value_parser = address)]
     database_address: Option<(String, u16)>,
+    /// How large a waifu's database may be, such as 2GiB; beyond it new transactions only read
+    #[arg(long, env = "MANMAN_DATABASE_QUOTA", value_name = "SIZE", value_parser = size)]
+    database_quota: Option<u64>,
+    /// Where each incident, such as a wrong secret, is told by POST
+    #[arg(long, env = "MANMAN_INCIDENT_WEBHOOK", value_name = "URL", hide_env_values = true)]
+    incident_webhook: Option<Webhook>,
+    /// The admin API of a Caddy in front of us, which is told of all hosts; trust it by --trusted-proxy
+    #[arg(long, env = "MANMAN_CADDY", value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "http://127.0.0.1:2019", value_parser = Target::parse)]
+    caddy: Option<Target>,
 }
 
 fn address(text: &str) -> Result<(String, u16), String> {
@@ -59,13 +70,31 @@ fn address(text: &str) -> Result<(String, u16), String> {
     parts.filter(|(host, port)| !host.is_empty() && *port != 0).ok_or_else(|| format!("`{text}` is not HOST:PORT"))
 }
 
+/// `500MiB`, `2GiB`, `1073741824`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(format!("`{text}` is no size; write `500MiB` or `2GiB`")),
+    };
+    let number = text[..digits].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    number.filter(|size| *size > 0).ok_or_else(|| format!("`{text}` is no size; write `500MiB` or `2GiB`"))
+}
+
 impl FrontDoorArgs {
     pub(super) fn apply(self, config: &mut Config) {
-        let Self { main_domain, trusted_proxy, tls_dir, database_address } = self;
+        let Self { main_domain, trusted_proxy, tls_dir, database_address, database_quota, incident_webhook, caddy } = self;
         let door = &mut config.front_door;
         door.main_domain = main_domain.or(door.main_domain.take());
         door.tls_dir = tls_dir.or(door.tls_dir.take());
         door.database_address = database_address.or(door.database_address.take());
+        door.database_quota = database_quota.or(door.database_quota.take());
+        door.incident_webhook = incident_webhook.or(door.incident_webhook.take());
+        door.caddy = caddy.or(door.caddy.take());
         if !trusted_proxy.is_empty() {
             door.trusted_proxies = trusted_proxy;
         }
@@ -120,6 +149,8 @@ pub(super) async fn run(args: OrchestratorArgs, mut config: Config) -> Result<()
     let shutdown = CancellationToken::new();
     tokio::spawn(super::stop_on_signal(shutdown.clone()));
     let watching = tokio::spawn(Arc::clone(&orchestrator).watch(shutdown.clone()));
+    let (telling, told, door_config) = (shutdown.clone(), Arc::clone(&orchestrator), config.front_door.clone());
+    tokio::spawn(async move { telling.run_until_cancelled(front_door::tell(told, door_config)).await });
     let proxy = ProxyConfig { trusted: config.front_door.trusted_proxies.clone(), ..ProxyConfig::default() };
     let door = FrontDoor::new(Arc::clone(&orchestrator), proxy);
     let mut serving = JoinSet::new();
@@ -189,11 +220,12 @@ async fn databases(config: &Config) -> Result<Databases, HostError> {
     let Some(data) = config.data.as_deref() else { return Ok(Databases { embedded: None, provisioner: None }) };
     match &config.database {
         Database::External { url } => {
-            let provisioner = database::open_provisioner(url, config.front_door.database_address.clone(), data).await?;
+            let provisioner =
+                database::open_provisioner(url, config.front_door.database_address.clone(), config.front_door.database_quota, data).await?;
             Ok(Databases { embedded: None, provisioner: Some(Arc::new(provisioner)) })
         }
         Database::Embedded { pg_bin } => {
-            let (embedded, provisioner) = database::start_embedded(data, pg_bin.as_deref()).await?;
+            let (embedded, provisioner) = database::start_embedded(data, pg_bin.as_deref(), config.front_door.database_quota).await?;
             Ok(Databases { embedded: Some(embedded), provisioner: Some(Arc::new(provisioner)) })
         }
         Database::Asked { .. } => Ok(Databases { embedded: None, provisioner: None }),
@@ -210,8 +242,10 @@ fn admin_token(data: Option<&Path>) -> Result<String, HostError> {
 fn router(orchestrator: Arc<Orchestrator>, token: &str) -> Router {
     let admin =
         admin_routes::<()>(Arc::clone(&orchestrator)).route_layer(middleware::from_fn_with_state(secret_hash(token), require_token));
-    open_routes::<()>(orchestrator)
-        .merge(admin)
+    let (router, api) = open_routes::<()>(orchestrator).merge(admin).split_for_parts();
+    let api = Arc::new(crate::http::docs::finish(api));
+    router
+        .route("/openapi.json", axum::routing::get(async move || axum::Json(api.as_ref().clone())))
         .route("/__internal/health", axum::routing::get(async || StatusCode::NO_CONTENT))
         .fallback(async || ApiError::from(Problem::new(Kind::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Problem::new(Kind::MethodNotAllowed, "this path does not take that method")))

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use manman_common::WorkerId;
+use manman_common::lease::{Leases, Tick};
 
 /// A moment: time since the host's start.
 pub(crate) type Moment = Duration;
@@ -67,12 +68,14 @@ pub(crate) struct Liveness {
     /// Nobody is judged before this moment. A silence that began to count before it has been
     /// doubted once, and is not a reason to doubt again.
     settled_at: Moment,
+    /// Who has been heard of within the limit, each with the moment from which its time runs.
+    heard: Leases<WorkerId, (), Moment>,
 }
 
 impl Liveness {
     /// A host that has just started has heard of nobody yet.
     pub(crate) fn new(rules: Rules, now: Moment) -> Self {
-        Self { rules, settled_at: now + rules.settle }
+        Self { rules, settled_at: now + rules.settle, heard: Leases::new(usize::MAX) }
     }
 
     /// The host itself stood still (stopped, or swapped out): beats may lie unread in its sockets.
@@ -87,6 +90,7 @@ impl Liveness {
     }
 
     pub(crate) fn judge(&mut self, now: Moment, workers: &[Watched]) -> Judgement {
+        self.listen(now, workers);
         if now < self.settled_at {
             return Judgement::default();
         }
@@ -97,10 +101,21 @@ impl Liveness {
         Judgement { verdicts: workers.iter().filter_map(|worker| self.verdict(now, worker)).collect(), alert: None }
     }
 
+    /// A beat renews a worker's lease from its own moment on, however late it is looked at.
+    fn listen(&mut self, now: Moment, workers: &[Watched]) {
+        for Watched { id, last_seen, .. } in workers {
+            if self.heard.get(tick(now), id).is_none_or(|lease| lease.value != *last_seen) {
+                let lease = ((), Some(self.rules.unknown_after), *last_seen);
+                self.heard.restore(tick(*last_seen), *id, lease, self.rules.unknown_after);
+            }
+        }
+        self.heard.expire(tick(now));
+    }
+
     fn verdict(&self, now: Moment, worker: &Watched) -> Option<Verdict> {
         let silence = now.saturating_sub(worker.last_seen);
         match worker.unknown_since {
-            None => (silence >= self.rules.unknown_after).then_some(Verdict::Unknown(worker.id)),
+            None => self.heard.get(tick(now), &worker.id).is_none().then_some(Verdict::Unknown(worker.id)),
             // After a doubt both limits may have passed at once; people still get the same time
             // between the two as ever.
             Some(since) => {
@@ -126,6 +141,10 @@ impl Liveness {
         let fleet = workers.len() - workers.iter().filter(long_silent).count();
         (silent >= SUSPICIOUS_COUNT && silent * 2 >= fleet).then_some(Alert { silent, fleet })
     }
+}
+
+fn tick(moment: Moment) -> Tick {
+    Tick::default().plus(moment)
 }
 
 #[cfg(test)]

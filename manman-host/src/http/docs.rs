@@ -24,7 +24,7 @@ const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// The description of all routes, completed with what no single one knows.
-pub(super) fn finish(mut openapi: OpenApi) -> OpenApi {
+pub(crate) fn finish(mut openapi: OpenApi) -> OpenApi {
     openapi.info = InfoBuilder::new()
         .title("manman")
         .version(env!("CARGO_PKG_VERSION"))

@@ -6,9 +6,9 @@ use std::time::Duration;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use manman_common::{Kind, Problem};
+use manman_front_door::json::{self, Limits};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
@@ -89,58 +89,15 @@ fn require_json(request: &Request) -> Result<(), ApiError> {
 
 /// Longest body that is read, in bytes.
 pub(super) const BODY_MAX: usize = 1024 * 1024;
-/// So much of a longer one is read and thrown away: who still sends hears no answer.
-const DISCARDED_MAX: usize = 16 * 1024 * 1024;
-/// For the slowest honest sender; a body is small.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+const LIMITS: Limits = Limits { longest: BODY_MAX, discarded: 16 * BODY_MAX, within: Duration::from_secs(30) };
 
 async fn body_of(request: Request) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_WITHIN, read_body(request)).await {
-        Ok(body) => body,
-        Err(_) => Err(Problem::new(Kind::Invalid, format!("the body did not come within {} s", BODY_WITHIN.as_secs())).into()),
-    }
-}
-
-async fn read_body(request: Request) -> Result<Bytes, ApiError> {
-    let mut stream = request.into_body().into_data_stream();
-    let mut body = BytesMut::new();
-    let mut length = 0;
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|_| Problem::new(Kind::Invalid, "the body could not be read to its end"))?;
-        length += piece.len();
-        if length <= BODY_MAX {
-            body.extend_from_slice(&piece);
-        } else if length > DISCARDED_MAX {
-            break;
-        }
-    }
-    if length > BODY_MAX {
-        return Err(Problem::new(Kind::TooLarge, "the body is larger than 1 MiB").into());
-    }
-    Ok(body.freeze())
+    json::read(request, LIMITS).await.map_err(ApiError::from)
 }
 
 /// Reads JSON, and says at which field it went wrong.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| field_problem(&error))?;
-    reader.end().map_err(|error| Problem::new(Kind::Invalid, format!("the body is not JSON: {error}")))?;
-    Ok(value)
-}
-
-fn field_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
-    let cause = error.inner();
-    if cause.is_syntax() || cause.is_eof() {
-        return Problem::new(Kind::Invalid, format!("the body is not JSON: {cause}")).into();
-    }
-    let path = error.path().to_string();
-    let problem = Problem::new(Kind::Invalid, without_position(&cause.to_string()));
-    if path == "." { problem.into() } else { problem.field(path).into() }
-}
-
-/// The place in the text says nothing to somebody who is told the field.
-fn without_position(message: &str) -> &str {
-    message.rfind(" at line ").map_or(message, |at| &message[..at])
+    json::parse(body).map_err(ApiError::from)
 }
 
 /// The part of the address after `?`.

@@ -35,9 +35,9 @@ pub fn api() -> OpenApiRouter<AppRef> {
         .merge(super::account::routes())
         .merge(super::status::routes())
         .merge(super::metrics::routes())
-        .merge(super::metrics_history::routes())
         .merge(super::feed::routes())
         .merge(super::service::routes())
+        .merge(super::metrics_history::routes())
 }
 
 /// Which of the host's two doors a request comes in by.
@@ -50,13 +50,15 @@ pub enum Door {
 pub fn router(app: &AppRef, door: Door) -> Router {
     let api = match door {
         Door::Public => api(),
-        Door::Internal => api().merge(manman_front_door::registry::routes(app.registry.clone())),
+        Door::Internal => {
+            api().merge(manman_front_door::registry::routes(app.registry.clone())).merge(crate::front_door::internal(app))
+        }
     };
     let (router, openapi) = api.split_for_parts();
     let router = router.merge(super::docs::routes(super::docs::finish(openapi))).merge(super::assets::routes());
     let router = match door {
         Door::Public => router,
-        Door::Internal => router.route("/__internal/health", get(health)).merge(crate::front_door::internal(app)),
+        Door::Internal => router.route("/__internal/health", get(health)),
     };
     let router = router
         .fallback(async || ApiError::from(Problem::new(Kind::NotFound, "there is no such path")))

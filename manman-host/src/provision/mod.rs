@@ -4,6 +4,7 @@
 //! the next call ends the work. Nobody but the role itself, and whoever made it, can connect.
 
 mod host;
+mod keep;
 mod key;
 mod saga;
 #[cfg(test)]
@@ -13,10 +14,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use manman_front_door::orchestrator::{Credentials, Databases, ProvideError, Secret, SecretError, WaifuName, verify_secret};
+use manman_common::Timestamp;
+use manman_front_door::orchestrator::{Credentials, DatabaseView, Databases, ProvideError, Secret, SecretError, WaifuName, verify_secret};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::Mutex;
+
+use keep::{Change, Changed};
 
 pub use host::{AskError, ask_for_database, connect_options, own_secret};
 pub(crate) use key::secret_file as secret_text;
@@ -40,6 +44,8 @@ pub struct Provisioner {
     /// A database that exists already, and whose it is to be.
     adopted: Option<(WaifuName, String)>,
     version: i32,
+    /// Bytes that each database may have.
+    quota: Option<u64>,
     /// One database is made at a time; the others wait here and not with a connection.
     making: Mutex<()>,
     #[cfg(test)]
@@ -58,6 +64,10 @@ pub enum ProvisionError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("there is no database of that name")]
+    Unknown,
+    #[error("this database is the host's own")]
+    Own,
     #[error("a {what} `{name}` exists already, and was not made here")]
     Foreign { what: &'static str, name: String },
     #[error("broke off after {0}")]
@@ -92,12 +102,14 @@ pub struct ProvisionOptions<'a> {
     /// The file with the key from which passwords are derived.
     pub key: &'a Path,
     pub adopted: Option<(WaifuName, String)>,
+    /// Bytes that each database may have.
+    pub quota: Option<u64>,
 }
 
 impl Provisioner {
     /// Prepares the tables, and shuts the databases in which waifus have no business.
     pub async fn open(options: ProvisionOptions<'_>) -> Result<Self, ProvisionError> {
-        let ProvisionOptions { options, address, key, adopted } = options;
+        let ProvisionOptions { options, address, key, adopted, quota } = options;
         let options = options.application_name("manman-orchestrator");
         let key = MasterKey::load_or_make(key)?;
         let pool = PgPoolOptions::new()
@@ -130,6 +142,7 @@ impl Provisioner {
             host,
             port,
             adopted,
+            quota,
             version: version.parse().unwrap_or(0),
             making: Mutex::new(()),
             #[cfg(test)]
@@ -148,12 +161,15 @@ impl Provisioner {
             }
         }
         let _one = self.making.lock().await;
-        let mut connection =
-            PgConnection::connect_with(&self.options).await.map_err(ProvisionError::sql("reach the cluster to make a database in"))?;
+        let mut connection = self.connect().await?;
         let made = self.make(&mut connection, name, secret).await;
         // With the connection goes the lock of its name.
         let _ = connection.close().await;
         made
+    }
+
+    async fn connect(&self) -> Result<PgConnection, ProvisionError> {
+        PgConnection::connect_with(&self.options).await.map_err(ProvisionError::sql("reach the cluster to make a database in"))
     }
 
     fn credentials(&self, name: &WaifuName, row: &Row) -> Credentials {
@@ -201,6 +217,30 @@ impl Databases for Provisioner {
         }
     }
 
+    async fn rotate(&self, name: &WaifuName, secret: &Secret, fresh: Option<&Secret>) -> Result<Credentials, ProvideError> {
+        match self.change(name, secret, Change::Rotate(fresh)).await {
+            Ok(Some(Changed::Rotated(credentials))) => Ok(credentials),
+            Ok(Some(Changed::Removed(_)) | None) => Err(ProvideError::WrongSecret),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn remove(&self, name: &WaifuName, secret: &Secret) -> Result<Timestamp, ProvideError> {
+        match self.change(name, secret, Change::Remove).await {
+            Ok(Some(Changed::Removed(until))) => Ok(until),
+            Ok(Some(Changed::Rotated(_)) | None) => Err(ProvideError::WrongSecret),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<DatabaseView>, ProvideError> {
+        self.views().await.map_err(unavailable)
+    }
+
+    async fn tidy(&self) -> Result<(), ProvideError> {
+        self.look_after().await.map_err(unavailable)
+    }
+
     async fn secret_hash(&self, name: &WaifuName) -> Result<Option<String>, ProvideError> {
         Ok(self.row(&self.pool, name).await.map_err(unavailable)?.map(|row| row.secret_hash))
     }
@@ -208,6 +248,8 @@ impl Databases for Provisioner {
 
 fn unavailable(error: ProvisionError) -> ProvideError {
     let public = match &error {
+        ProvisionError::Unknown => return ProvideError::Unknown,
+        ProvisionError::Own => return ProvideError::Own,
         ProvisionError::Foreign { .. } => error.to_string(),
         _ => "the orchestrator's log has the reason".to_owned(),
     };

@@ -1,6 +1,5 @@
 //! The steps of making a database. Each looks at what is before it does anything.
 
-use manman_common::failpoint::reach;
 use manman_front_door::orchestrator::{Credentials, Secret, WaifuName, hash_secret, verify_secret};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -22,11 +21,16 @@ impl Provisioner {
         name: &WaifuName,
         secret: &Secret,
     ) -> Result<Option<Credentials>, ProvisionError> {
-        sqlx::query("select pg_advisory_lock(hashtextextended('manman database ' || $1, 0))")
-            .bind(name.as_str())
-            .execute(&mut *connection)
-            .await
-            .map_err(ProvisionError::sql("wait for the turn of a name"))?;
+        lock(connection, name).await?;
+        self.make_locked(connection, name, secret).await
+    }
+
+    pub(super) async fn make_locked(
+        &self,
+        connection: &mut PgConnection,
+        name: &WaifuName,
+        secret: &Secret,
+    ) -> Result<Option<Credentials>, ProvisionError> {
         // Somebody else may have been first.
         let mut row = match self.row(&mut *connection, name).await? {
             Some(row) if !verify_secret(secret, &row.secret_hash).await? => return Ok(None),
@@ -56,7 +60,7 @@ impl Provisioner {
             let revoke = format!("revoke connect, temporary on database {} from public", quoted(&row.database));
             run(connection, revoke, "shut a database to others").await?;
             self.broken("revoke")?;
-            sqlx::query("update orchestrator.waifu_database set ready = true where name = $1")
+            sqlx::query("update orchestrator.waifu_database set ready = true, removed_at = null where name = $1")
                 .bind(name.as_str())
                 .execute(&mut *connection)
                 .await
@@ -194,7 +198,7 @@ impl Provisioner {
     #[cfg(not(test))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests break off here")]
     fn broken(&self, step: &'static str) -> Result<(), ProvisionError> {
-        reach(&format!("provision.{step}"));
+        manman_common::failpoint::reach(&format!("provision.{step}"));
         Ok(())
     }
 }
@@ -207,9 +211,19 @@ async fn exists(connection: &mut PgConnection, database: &str) -> Result<bool, P
         .map_err(ProvisionError::sql("look for a database"))
 }
 
-async fn run(connection: &mut PgConnection, statement: String, doing: &'static str) -> Result<(), ProvisionError> {
+pub(super) async fn run(connection: &mut PgConnection, statement: String, doing: &'static str) -> Result<(), ProvisionError> {
     // A statement that was made up, by itself: it may be one that no transaction takes.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop).map_err(ProvisionError::sql(doing))
+}
+
+/// Waits for the turn of a name; it ends with the connection.
+pub(super) async fn lock(connection: &mut PgConnection, name: &WaifuName) -> Result<(), ProvisionError> {
+    sqlx::query("select pg_advisory_lock(hashtextextended('manman database ' || $1, 0))")
+        .bind(name.as_str())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(ProvisionError::sql("wait for the turn of a name"))
 }
 
 /// `w_` and the name, with `_` for `-`, which no name has; a long one ends in a hash of all of it.

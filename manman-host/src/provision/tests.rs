@@ -59,7 +59,7 @@ impl Cluster {
             .password("test")
             .database("orchestrator")
             .ssl_mode(sqlx::postgres::PgSslMode::Disable);
-        let options = ProvisionOptions { options, address: None, key: &self.key(), adopted: None };
+        let options = ProvisionOptions { options, address: None, key: &self.key(), adopted: None, quota: None };
         Provisioner::open(options).await.expect("a provisioner")
     }
 
@@ -189,6 +189,84 @@ async fn w08_what_was_not_made_here_is_left_alone() {
         .username("w_taken")
         .password("x")
         .database("w_taken");
-    let options = ProvisionOptions { options: role, address: None, key: &cluster.key(), adopted: None };
+    let options = ProvisionOptions { options: role, address: None, key: &cluster.key(), adopted: None, quota: None };
     assert!(Provisioner::open(options).await.is_err(), "a role without the right to make databases is refused at the start");
+}
+
+#[tokio::test]
+async fn w08_a_rotated_password_holds_and_the_old_one_does_not() {
+    let cluster = Cluster::start().await;
+    let provisioner = cluster.provisioner().await;
+    let waifu = name("links");
+    let unknown = provisioner.rotate(&waifu, &secret("right"), None).await.expect_err("there is none yet");
+    assert!(matches!(unknown, ProvideError::Unknown));
+    let first = provisioner.provide(&waifu, &secret("right")).await.expect("a database");
+    let mut inside = get_in(&first).await.expect("it logs in");
+    let wrong = provisioner.rotate(&waifu, &secret("wrong"), None).await.expect_err("refused");
+    assert!(matches!(wrong, ProvideError::WrongSecret));
+    let second = provisioner.rotate(&waifu, &secret("right"), Some(&secret("fresh"))).await.expect("another password");
+    assert_eq!((&first.database, &first.user), (&second.database, &second.user));
+    inside.execute("select 1").await.expect("who is in stays in");
+    get_in(&first).await.expect_err("the old password is no good");
+    get_in(&second).await.expect("the new one is");
+    assert_eq!(provisioner.provide(&waifu, &secret("fresh")).await.expect("the database"), second);
+    assert!(matches!(provisioner.provide(&waifu, &secret("right")).await, Err(ProvideError::WrongSecret)));
+}
+
+#[tokio::test]
+async fn w08_a_database_that_was_given_back_comes_back_or_is_dropped_after_a_week() {
+    let cluster = Cluster::start().await;
+    let provisioner = cluster.provisioner().await;
+    let waifu = name("links");
+    let first = provisioner.provide(&waifu, &secret("right")).await.expect("a database");
+    let mut inside = get_in(&first).await.expect("it logs in");
+    inside.execute("create table t as select 7 as n").await.expect("a table");
+    assert!(matches!(provisioner.remove(&waifu, &secret("wrong")).await, Err(ProvideError::WrongSecret)));
+    let until = provisioner.remove(&waifu, &secret("right")).await.expect("it is given back");
+    assert!(until > crate::clock::now().plus(Duration::from_secs(6 * 24 * 60 * 60)));
+    inside.execute("select 1").await.expect_err("who was in is out");
+    get_in(&first).await.expect_err("nobody gets in");
+    provisioner.tidy().await.expect("looked after");
+    assert_eq!(provisioner.list().await.expect("a list")[0].dropped_at, Some(until));
+
+    // It was a mistake: the same request as ever brings it back.
+    let again = provisioner.provide(&waifu, &secret("right")).await.expect("the database");
+    assert_eq!(again, first);
+    let mut inside = get_in(&again).await.expect("it logs in");
+    let kept: i32 = sqlx::query_scalar("select n from t").fetch_one(&mut inside).await.expect("it is all there");
+    assert_eq!((kept, provisioner.list().await.expect("a list")[0].dropped_at), (7, None));
+
+    provisioner.remove(&waifu, &secret("right")).await.expect("it is given back");
+    sqlx::query("update orchestrator.waifu_database set removed_at = removed_at - interval '7 days'")
+        .execute(&provisioner.pool)
+        .await
+        .expect("a week goes by");
+    provisioner.tidy().await.expect("looked after");
+    assert_eq!((cluster.made().await, provisioner.list().await.expect("a list").len()), (Vec::new(), 0));
+    let fresh = provisioner.provide(&waifu, &secret("another")).await.expect("the name is free again");
+    get_in(&fresh).await.expect("it logs in").execute("select n from t").await.expect_err("it is empty");
+}
+
+#[tokio::test]
+async fn w08_a_database_over_its_quota_only_reads_until_it_is_smaller() {
+    let cluster = Cluster::start().await;
+    let mut provisioner = cluster.provisioner().await;
+    // An empty database has seven megabytes.
+    provisioner.quota = Some(12 << 20);
+    let credentials = provisioner.provide(&name("links"), &secret("right")).await.expect("a database");
+    let mut inside = get_in(&credentials).await.expect("it logs in");
+    inside.execute("create table big as select repeat('x', 1000) as t, n from generate_series(1, 10000) n").await.expect("a table");
+    provisioner.tidy().await.expect("looked after");
+    let view = provisioner.list().await.expect("a list").remove(0);
+    assert!(view.over_quota && view.size > view.quota, "{view:?}");
+    inside.execute("select 1").await.expect_err("it is to log in again");
+    let mut inside = get_in(&credentials).await.expect("it logs in");
+    let refused = inside.execute("insert into big values ('x', 0)").await.expect_err("it only reads");
+    assert!(refused.to_string().contains("read-only"), "{refused}");
+    // What makes it smaller is allowed to whoever says so.
+    sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut inside).await.expect("it may");
+    inside.execute("drop table big").await.expect("it writes");
+    provisioner.tidy().await.expect("looked after");
+    assert!(!provisioner.list().await.expect("a list")[0].over_quota);
+    get_in(&credentials).await.expect("it logs in").execute("create table small (n int)").await.expect("it writes again");
 }

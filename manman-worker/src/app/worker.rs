@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use manman_common::client::{Client, Endpoint};
@@ -52,7 +52,7 @@ pub(super) struct WorkerParts {
 pub(crate) struct Worker {
     pub(crate) config: Config,
     /// The host that was named or found.
-    pub(crate) host: OnceLock<Endpoint>,
+    host: RwLock<Option<Endpoint>>,
     pub(crate) data_dir: PathBuf,
     pub(crate) process: ProcessIdentity,
     pub(crate) api_address: SocketAddr,
@@ -81,7 +81,7 @@ impl Worker {
     pub(super) fn new(parts: WorkerParts) -> Self {
         let state = LinkState { registration: parts.registration.clone(), ..LinkState::default() };
         Self {
-            host: parts.config.host.clone().map_or_else(OnceLock::new, OnceLock::from),
+            host: RwLock::new(parts.config.host.clone()),
             config: parts.config,
             actions: Actions::new(parts.store.clone(), parts.data_dir.clone()),
             data_dir: parts.data_dir,
@@ -246,9 +246,14 @@ impl Worker {
         Ok(())
     }
 
+    /// The host was found, or found elsewhere.
+    pub(crate) fn set_host(&self, endpoint: Endpoint) {
+        *self.host.write().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
+    }
+
     /// The host as this worker speaks to it, where there is one that knows it.
     pub(crate) fn host_client(&self) -> Option<Client> {
-        let endpoint = self.host.get()?.clone();
+        let endpoint = self.host.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         Client::new(endpoint, Some(self.registration()?.token)).ok()
     }
 

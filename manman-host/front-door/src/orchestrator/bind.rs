@@ -21,7 +21,7 @@ pub struct Bind {
 }
 
 /// Why a bind was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Not an http(s) origin, or not a path.
@@ -33,7 +33,7 @@ pub enum Reason {
 }
 
 /// A bind that was not made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Rejected {
     pub bind: String,
     pub reason: Reason,

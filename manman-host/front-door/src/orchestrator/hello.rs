@@ -26,12 +26,13 @@ const BINDS_MAX: usize = 32;
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// The body of a hello.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 pub struct HelloRequest {
     pub name: String,
     pub host: String,
     /// Public origin, with or without a path, to a path of the waifu.
     #[serde(default, rename = "additionalBinds", alias = "additional_binds")]
+    #[schema(value_type = BTreeMap<String, String>)]
     pub additional_binds: BTreeMap<String, Value>,
     /// Seconds for which this holds unless it is said again; 0 or none: for good, and health is checked.
     #[serde(default, alias = "expiry")]
@@ -47,7 +48,7 @@ pub struct HelloRequest {
 }
 
 /// The answer to a hello.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HelloReply {
     pub name: WaifuName,
     pub url: String,
@@ -56,7 +57,7 @@ pub struct HelloReply {
     pub binds: Binds,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Binds {
     pub accepted: Vec<String>,
     pub rejected: Vec<Rejected>,

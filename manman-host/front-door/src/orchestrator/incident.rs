@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use manman_common::Timestamp;
+use manman_common::lease::Tick;
 use serde::{Deserialize, Serialize};
 
 /// Failures of one peer with one name within a window, before it has to wait.
@@ -16,12 +17,13 @@ const WATCHED_MAX: usize = 10_000;
 const KEPT_MAX: usize = 1000;
 
 /// Somebody showed a wrong secret; the same by the same peer is counted up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Incident {
     /// Of the last time.
     pub time: Timestamp,
     pub first: Timestamp,
     pub name: String,
+    #[schema(value_type = String, example = "192.168.1.20")]
     pub peer: IpAddr,
     pub count: u64,
     pub what: String,
@@ -35,18 +37,21 @@ pub struct Incidents {
 }
 
 impl Incidents {
-    pub(crate) fn add(&mut self, time: Timestamp, name: &str, peer: IpAddr, what: &str) {
+    /// The incident as it is known from now on.
+    pub(crate) fn add(&mut self, time: Timestamp, name: &str, peer: IpAddr, what: &str) -> Incident {
         self.total += 1;
         if let Some(known) = self.kept.iter_mut().find(|known| known.name == name && known.peer == peer && known.what == what) {
             known.time = time;
             known.count += 1;
-            return;
+            return known.clone();
         }
         if self.kept.len() >= KEPT_MAX {
             let oldest = self.kept.iter().enumerate().min_by_key(|(_, incident)| incident.time).map(|(at, _)| at);
             oldest.map(|at| self.kept.swap_remove(at));
         }
-        self.kept.push(Incident { time, first: time, name: name.to_owned(), peer, count: 1, what: what.to_owned() });
+        let incident = Incident { time, first: time, name: name.to_owned(), peer, count: 1, what: what.to_owned() };
+        self.kept.push(incident.clone());
+        incident
     }
 
     /// The newest first.
@@ -67,23 +72,23 @@ impl Incidents {
 /// Who may try a secret, and who has to wait.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
-    seen: HashMap<(String, IpAddr), Vec<Instant>>,
+    seen: HashMap<(String, IpAddr), Vec<Tick>>,
 }
 
 impl Failures {
     /// How long that peer has to wait before it may try that name again.
-    pub(crate) fn wait(&mut self, name: &str, peer: IpAddr, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&mut self, name: &str, peer: IpAddr, now: Tick) -> Option<Duration> {
         let seen = self.seen.get_mut(&(name.to_owned(), peer))?;
-        seen.retain(|at| now.duration_since(*at) < WINDOW);
+        seen.retain(|at| now.since(*at) < WINDOW);
         if seen.len() < FAILURES_MAX {
             return None;
         }
-        seen.first().map(|first| WINDOW.saturating_sub(now.duration_since(*first)))
+        seen.first().map(|first| WINDOW.saturating_sub(now.since(*first)))
     }
 
-    pub(crate) fn add(&mut self, name: &str, peer: IpAddr, now: Instant) {
+    pub(crate) fn add(&mut self, name: &str, peer: IpAddr, now: Tick) {
         if self.seen.len() >= WATCHED_MAX {
-            self.seen.retain(|_, seen| seen.last().is_some_and(|at| now.duration_since(*at) < WINDOW));
+            self.seen.retain(|_, seen| seen.last().is_some_and(|at| now.since(*at) < WINDOW));
         }
         // More of them than that within a minute is no waifu's doing; those known are enough to count.
         if self.seen.len() < WATCHED_MAX || self.seen.contains_key(&(name.to_owned(), peer)) {
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn w10_the_sixth_failure_waits_and_a_minute_heals() {
         let mut failures = Failures::default();
-        let (peer, start) = (IpAddr::from([10, 0, 0, 1]), crate::clock::instant());
+        let (peer, start) = (IpAddr::from([10, 0, 0, 1]), Tick::from_micros(7));
         for _ in 0..5 {
             assert_eq!(failures.wait("links", peer, start), None);
             failures.add("links", peer, start);
@@ -110,7 +115,7 @@ mod tests {
         assert_eq!(failures.wait("links", peer, start), Some(WINDOW));
         assert_eq!(failures.wait("links", IpAddr::from([10, 0, 0, 2]), start), None, "another peer does not wait");
         assert_eq!(failures.wait("other", peer, start), None, "nor does another name");
-        assert_eq!(failures.wait("links", peer, start + WINDOW), None);
+        assert_eq!(failures.wait("links", peer, start.plus(WINDOW)), None);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! kept as one document, so that one hello is enough.
 
 mod bind;
+mod caddy;
 mod database;
 mod hello;
 mod http;
 mod incident;
 mod name;
 mod probe;
+mod provide;
 mod route;
 mod secret;
 mod snapshot;
@@ -19,22 +21,24 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod traefik;
+mod webhook;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+pub(crate) use manman_common::error::chain;
 use manman_common::lease::{Leases, Tick};
 use manman_common::{Kind, Problem};
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
-use crate::clock;
-use crate::proxy::{Connector, OwnListeners, UpstreamClient};
+use crate::clock::Clock;
+use crate::proxy::{Connector, OwnListeners};
 pub use bind::{Bind, MainDomain, Reason, Rejected};
-pub use database::{Credentials, Databases, ProvideError};
+pub use database::{Credentials, DatabaseView, Databases, ProvideError};
 pub use hello::{Binds, HelloReply, HelloRequest};
 pub(crate) use http::respond;
 pub use http::{admin_routes, open_routes};
@@ -47,9 +51,12 @@ pub use secret::{Secret, SecretError, hash as hash_secret, verify as verify_secr
 pub use store::{FileStore, NoStore, Store, StoreError};
 pub(crate) use target::is_forbidden;
 pub use target::{Target, TargetError};
+pub use webhook::{Webhook, WebhookError};
 
 /// Services of one home; each is a route, its counters and its checks.
 const WAIFUS_MAX: usize = 1000;
+/// Incidents that whoever is told of them may be behind.
+const NEWS_MAX: usize = 64;
 
 /// What the orchestrator is told at its start.
 #[derive(Clone, Debug)]
@@ -76,10 +83,10 @@ pub struct Orchestrator {
     databases: OnceLock<Arc<dyn Databases>>,
     public_url: RwLock<String>,
     connector: Connector,
-    client: UpstreamClient,
     own: OwnListeners,
-    base: Instant,
+    clock: Clock,
     incidents_total: AtomicU64,
+    incident_news: broadcast::Sender<Incident>,
 }
 
 struct State {
@@ -107,7 +114,7 @@ struct Known {
 }
 
 /// A waifu as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct WaifuView {
     pub name: WaifuName,
     pub target: String,
@@ -134,9 +141,12 @@ pub struct Counts {
 impl Orchestrator {
     /// Reads what was known before; those waifus are on probation until a check has seen them.
     pub async fn start(config: OrchestratorConfig, store: Box<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        Self::with_clock(config, store, Clock::real()).await
+    }
+
+    pub async fn with_clock(config: OrchestratorConfig, store: Box<dyn Store>, clock: Clock) -> Result<Arc<Self>, StoreError> {
         let own = OwnListeners::default();
         let connector = Connector::new(own.clone());
-        let client = connector.client();
         let state = State { waifus: Leases::new(WAIFUS_MAX), incidents: Incidents::default(), saved: 0 };
         let orchestrator = Self {
             config,
@@ -146,10 +156,10 @@ impl Orchestrator {
             databases: OnceLock::new(),
             public_url: RwLock::default(),
             connector,
-            client,
             own,
-            base: clock::instant(),
+            clock,
             incidents_total: AtomicU64::new(0),
+            incident_news: broadcast::channel(NEWS_MAX).0,
             store,
         };
         orchestrator.restore().await?;
@@ -184,8 +194,8 @@ impl Orchestrator {
         self.public_url.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn client(&self) -> &UpstreamClient {
-        &self.client
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     pub(crate) fn main_domain(&self) -> &MainDomain {
@@ -197,33 +207,7 @@ impl Orchestrator {
     }
 
     pub(crate) fn tick(&self) -> Tick {
-        Tick::default().plus(clock::instant().duration_since(self.base))
-    }
-
-    /// The database of that name: made at the first call, the same at every later one.
-    pub async fn database(&self, peer: IpAddr, name: &str, secret: String) -> Result<Credentials, Problem> {
-        let name: WaifuName = name.parse().map_err(|error: NameError| Problem::invalid("name", error.to_string()))?;
-        let secret = Secret::try_from(secret).map_err(|error| Problem::invalid("secret", error.to_string()))?;
-        let Some(databases) = self.databases.get() else {
-            return Err(Problem::new(Kind::Unavailable, "this orchestrator has no PostgreSQL to make databases in")
-                .hint("start it with --database-url, or where PostgreSQL is installed")
-                .retry_after(60));
-        };
-        self.refuse_impatient(&name, peer)?;
-        if let Some(hash) = self.known(&name).await.and_then(|known| known.secret_hash) {
-            self.check_secret(peer, &name, &secret, &hash, "database asked for with a wrong secret").await?;
-        }
-        match databases.provide(&name, &secret).await {
-            Ok(credentials) => Ok(credentials),
-            Err(ProvideError::WrongSecret) => {
-                self.failed(peer, &name, "database asked for with a wrong secret").await;
-                Err(forbidden(&name))
-            }
-            Err(error @ ProvideError::Unavailable { .. }) => {
-                tracing::error!(waifu.name = %name, error = chain(&error), "a database could not be provided");
-                Err(Problem::new(Kind::Unavailable, error.to_string()).retry_after(5))
-            }
-        }
+        self.clock.now()
     }
 
     /// Counts for a page of metrics, without waiting for anybody.
@@ -258,6 +242,12 @@ impl Orchestrator {
         self.state.lock().await.incidents.clone()
     }
 
+    /// Incidents from now on, as they come.
+    #[must_use]
+    pub fn incident_news(&self) -> broadcast::Receiver<Incident> {
+        self.incident_news.subscribe()
+    }
+
     async fn known(&self, name: &WaifuName) -> Option<Known> {
         let state = self.state.lock().await;
         let lease = state.waifus.get(self.tick(), name)?;
@@ -279,15 +269,15 @@ impl Orchestrator {
         }
     }
 
-    fn refuse_impatient(&self, name: &WaifuName, peer: IpAddr) -> Result<(), Problem> {
-        let wait = self.failures.lock().unwrap_or_else(PoisonError::into_inner).wait(name.as_str(), peer, clock::instant());
+    pub(super) fn refuse_impatient(&self, name: &WaifuName, peer: IpAddr) -> Result<(), Problem> {
+        let wait = self.failures.lock().unwrap_or_else(PoisonError::into_inner).wait(name.as_str(), peer, self.tick());
         let Some(wait) = wait else { return Ok(()) };
         let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
         Err(Problem::new(Kind::TooManyRequests, format!("too many wrong secrets for `{name}`")).retry_after(seconds))
     }
 
-    async fn failed(&self, peer: IpAddr, name: &WaifuName, what: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).add(name.as_str(), peer, clock::instant());
+    pub(super) async fn failed(&self, peer: IpAddr, name: &WaifuName, what: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).add(name.as_str(), peer, self.tick());
         self.incident(peer, name, what).await;
     }
 
@@ -295,8 +285,10 @@ impl Orchestrator {
         tracing::warn!(waifu.name = %name, peer = %peer, incident = what, "incident: somebody is not who it says it is");
         self.incidents_total.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock().await;
-        state.incidents.add(clock::now(), name.as_str(), peer, what);
+        let incident = state.incidents.add(self.clock.wall(), name.as_str(), peer, what);
         self.save(&mut state).await;
+        // Nobody may be listening.
+        let _ = self.incident_news.send(incident);
     }
 
     /// Shows the proxy what is now.
@@ -307,21 +299,6 @@ impl Orchestrator {
     }
 }
 
-fn forbidden(name: &WaifuName) -> Problem {
+pub(super) fn forbidden(name: &WaifuName) -> Problem {
     Problem::new(Kind::Forbidden, format!("this is not the secret of `{name}`; the incident has been reported"))
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 const NAME_MAX: usize = 63;
 
 /// `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`; capital letters are read as small ones.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(value_type = String, example = "links")]
 #[serde(try_from = "String", into = "String")]
 pub struct WaifuName(String);
 

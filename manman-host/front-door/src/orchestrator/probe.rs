@@ -13,12 +13,15 @@ use super::route::{Health, Route};
 use super::target::Target;
 use super::{Orchestrator, chain};
 use crate::clock;
+use crate::proxy::AskError;
 
 const HEALTH_PATH: &str = "/__internal/health";
 const WITHIN: Duration = Duration::from_secs(2);
 /// So many failures in a row, and its requests are answered 503.
 const FAILURES_MAX: u32 = 3;
 const AT_ONCE: usize = 32;
+/// Databases are held to their quota, and dropped when it is time.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Ends of leases are written down so often.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -26,8 +29,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 pub(super) enum CheckError {
     #[error("it did not answer within {} s", WITHIN.as_secs())]
     Slow,
-    #[error("it could not be asked")]
-    Ask(#[source] hyper_util::client::legacy::Error),
+    #[error(transparent)]
+    Ask(AskError),
     #[error("its health has no address")]
     Address(#[source] hyper::http::Error),
     #[error("it answered {0} instead of 204")]
@@ -59,11 +62,18 @@ impl Orchestrator {
                 self.save_now().await;
             }
         };
+        let looking_after = async {
+            loop {
+                self.tidy_databases().await;
+                tokio::time::sleep(TIDY_EVERY).await;
+            }
+        };
         // Cancel-safe: each of them begins anew with what is.
         tokio::select! {
             () = checking => {}
             () = sweeping => {}
             () = saving => {}
+            () = looking_after => {}
             () = shutdown.cancelled() => self.save_now().await,
         }
     }
@@ -84,14 +94,20 @@ impl Orchestrator {
 
     /// Asks for the health of a target once. Whether it said so in the way that is asked for.
     pub(super) async fn check(&self, target: &Target, path: Option<&str>) -> Result<StatusCode, CheckError> {
-        let uri = format!("{target}{}", path.unwrap_or(HEALTH_PATH));
-        let request = Request::get(uri).header(header::USER_AGENT, "manman-health").body(Body::empty()).map_err(CheckError::Address)?;
-        let answer = tokio::time::timeout(WITHIN, self.client.request(request)).await;
-        let status = answer.map_err(|_| CheckError::Slow)?.map_err(CheckError::Ask)?.status();
+        let uri = format!("{}{}", target.base, path.unwrap_or(HEALTH_PATH));
+        let request = Request::get(uri).header(header::HOST, target.authority()).header(header::USER_AGENT, "manman-health");
+        let request = request.body(Body::empty()).map_err(CheckError::Address)?;
+        let status = match self.connector.ask(target, request, WITHIN).await {
+            Ok(answer) => answer.status(),
+            Err(AskError::Slow) => return Err(CheckError::Slow),
+            Err(error) => return Err(CheckError::Ask(error)),
+        };
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::OK) { Ok(status) } else { Err(CheckError::Status(status)) }
     }
 
     async fn sweep(&self) {
+        let now = clock::instant();
+        self.table().routes().for_each(|route| route.pool.tidy(now));
         let mut state = self.state.lock().await;
         let lapsed = state.waifus.expire(self.tick());
         if lapsed.is_empty() {

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use hyper::http::uri::{Authority, Scheme};
+use hyper::http::uri::Authority;
 use manman_common::lease::Tick;
 use tokio::sync::Semaphore;
 
 use super::bind::Bind;
 use super::name::WaifuName;
 use super::target::Target;
+use crate::proxy::Pool;
 
 /// Requests and sockets of one waifu at once; one more is told to come again.
 pub(crate) const IN_FLIGHT_MAX: usize = 1024;
@@ -42,8 +43,8 @@ impl Health {
 pub struct Route {
     pub name: WaifuName,
     pub target: Target,
-    pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
+    pub(crate) pool: Pool,
     pub(crate) in_flight: Arc<Semaphore>,
     /// When its lease ends, in microseconds; the last number there is stands for never.
     deadline: AtomicU64,
@@ -58,8 +59,8 @@ impl Route {
     /// None where the target is no URI's authority.
     pub(crate) fn new(name: WaifuName, target: Target, health: Health, deadline: Option<Tick>) -> Option<Self> {
         Some(Self {
-            scheme: if target.https { Scheme::HTTPS } else { Scheme::HTTP },
             authority: target.authority().parse().ok()?,
+            pool: Pool::default(),
             name,
             target,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),

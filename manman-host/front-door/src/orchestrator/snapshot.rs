@@ -12,7 +12,6 @@ use super::name::WaifuName;
 use super::route::{Health, Route};
 use super::target::Target;
 use super::{Orchestrator, State, StoreError, Waifu, chain};
-use crate::clock;
 
 /// Who had a lease is given at least this long to renew it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -49,7 +48,7 @@ impl Orchestrator {
             }
         };
         let mut state = self.state.lock().await;
-        let (tick, now) = (self.tick(), clock::now());
+        let (tick, now) = (self.tick(), self.clock.wall());
         state.incidents = document.incidents;
         for Kept { name, target, binds, secret_hash, health_path, pin, term_seconds, expires_at } in document.waifus {
             if expires_at.is_some_and(|end| end <= now) {
@@ -91,7 +90,7 @@ impl Orchestrator {
     }
 
     fn document(&self, state: &State) -> Vec<u8> {
-        let (tick, now) = (self.tick(), clock::now());
+        let (tick, now) = (self.tick(), self.clock.wall());
         let kept = state.waifus.iter(tick).map(|(name, lease)| Kept {
             name: name.clone(),
             target: lease.holder.clone(),

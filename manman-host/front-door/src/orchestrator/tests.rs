@@ -30,6 +30,30 @@ impl Databases for InMemory {
         Ok(Credentials { database: text("w"), user: text("w"), password: text("p"), host: "127.0.0.1".to_owned(), port: 5432 })
     }
 
+    async fn rotate(&self, name: &WaifuName, secret: &Secret, fresh: Option<&Secret>) -> Result<Credentials, ProvideError> {
+        let mut credentials = self.provide(name, secret).await?;
+        if let Some(fresh) = fresh {
+            self.0.lock().await.insert(name.clone(), hash_secret(fresh).await.expect("a hash"));
+        }
+        credentials.password.push('+');
+        Ok(credentials)
+    }
+
+    async fn remove(&self, name: &WaifuName, secret: &Secret) -> Result<manman_common::Timestamp, ProvideError> {
+        if !self.0.lock().await.contains_key(name) {
+            return Err(ProvideError::Unknown);
+        }
+        self.provide(name, secret).await.map(|_| manman_common::Timestamp::from_micros(0))
+    }
+
+    async fn list(&self) -> Result<Vec<DatabaseView>, ProvideError> {
+        Ok(Vec::new())
+    }
+
+    async fn tidy(&self) -> Result<(), ProvideError> {
+        Ok(())
+    }
+
     async fn secret_hash(&self, name: &WaifuName) -> Result<Option<String>, ProvideError> {
         Ok(self.0.lock().await.get(name).cloned())
     }
@@ -38,6 +62,7 @@ impl Databases for InMemory {
 /// The inner listener of an orchestrator.
 async fn inner(orchestrator: &Arc<Orchestrator>) -> SocketAddr {
     let router = open_routes::<()>(Arc::clone(orchestrator)).merge(admin_routes(Arc::clone(orchestrator)));
+    let (router, _) = router.split_for_parts();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await });
@@ -163,9 +188,10 @@ async fn w10_a_wrong_secret_is_an_incident_and_six_have_to_wait() {
 async fn w13_a_restart_keeps_routes_on_probation() {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("orchestrator/state.json");
+    let (clock, hand) = crate::clock::Clock::by_hand();
     let start = async || {
         let config = OrchestratorConfig { check_every: std::time::Duration::from_millis(200), ..OrchestratorConfig::default() };
-        let orchestrator = Orchestrator::start(config, Box::new(FileStore::new(&path))).await.expect("an orchestrator");
+        let orchestrator = Orchestrator::with_clock(config, Box::new(FileStore::new(&path)), clock.clone()).await.expect("an orchestrator");
         TestDoor::of(orchestrator, ProxyConfig::default()).await
     };
     let waifu = TestWaifu::start().await;
@@ -174,7 +200,7 @@ async fn w13_a_restart_keeps_routes_on_probation() {
     door.say(json!({ "name": "short", "host": waifu.address.to_string(), "expire": 1 })).await;
     door.say(json!({ "name": "long", "host": waifu.address.to_string(), "expire": 1000 })).await;
     drop(door);
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    hand.turn(std::time::Duration::from_millis(1001));
     let door = start().await;
     eventually("the route is back without a new hello", async || match door.get("/links/").await {
         answer if answer.status == 200 => Ok(()),
@@ -204,4 +230,69 @@ async fn w12_traefik_is_led_to_the_front_door_alone() {
     assert_eq!(dynamic["http"]["routers"]["manman-p-waifu"], json!({ "rule": "Host(`p.waifu`)", "service": "manman" }));
     let url = &dynamic["http"]["services"]["manman"]["loadBalancer"]["servers"][0]["url"];
     assert_eq!(url, &json!(format!("http://{}", door.address)));
+}
+
+#[tokio::test]
+async fn w10_incidents_are_told_to_a_webhook_and_not_to_ourselves() {
+    let door = TestDoor::start().await;
+    door.orchestrator.set_databases(Arc::new(InMemory::default()));
+    let (told, mut tellings) = tokio::sync::mpsc::unbounded_channel();
+    let receive = axum::routing::post(move |body: axum::Json<Value>| {
+        let told = told.clone();
+        async move { told.send(body.0).map_err(|_| axum::http::StatusCode::GONE) }
+    });
+    let receiver = TestWaifu::with(axum::Router::new().route("/hooks/x", receive)).await;
+    let webhook: Webhook = format!("http://{}/hooks/x?from=manman", receiver.address).parse().expect("a webhook");
+    // One that leads back to the front door is told nothing, and harms nobody.
+    let circle: Webhook = format!("http://{}/hooks/x", door.address).parse().expect("a webhook");
+    let telling = [webhook, circle].map(|webhook| tokio::spawn(Arc::clone(&door.orchestrator).tell_incidents(webhook)));
+    eventually("both listen", async || match door.orchestrator.incident_news.receiver_count() {
+        2 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await;
+    door.orchestrator.database(PEER, "links", "the right secret".to_owned()).await.expect("a database");
+    door.orchestrator.database(PEER, "links", "the wrong secret".to_owned()).await.expect_err("refused");
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(5), tellings.recv()).await.expect("in time").expect("it is told");
+    assert_eq!((&seen["incident"]["name"], &seen["incident"]["peer"]), (&json!("links"), &json!("127.0.0.1")));
+    assert!(seen["text"].as_str().is_some_and(|text| text.contains("links")) && !seen.to_string().contains("the wrong"), "{seen}");
+    telling.into_iter().for_each(|task| task.abort());
+}
+
+#[tokio::test]
+async fn w10_a_rotated_secret_holds_for_hello_and_database_alike() {
+    let (door, one, other) = (TestDoor::start().await, TestWaifu::start().await, TestWaifu::start().await);
+    door.orchestrator.set_databases(Arc::new(InMemory::default()));
+    let inside = inner(&door.orchestrator).await;
+    let (old, new) = ("the first secret", "the second secret");
+    assert_eq!(post(inside, "/__internal/hello", json!({ "name": "links", "host": one.address.to_string(), "secret": old })).await.0, 201);
+    assert_eq!(post(inside, "/__internal/database", json!({ "name": "links", "secret": old })).await.0, 200);
+    let rotate = json!({ "name": "links", "secret": old, "newSecret": new });
+    assert_eq!(post(inside, "/__internal/database/rotate", rotate.clone()).await.0, 200);
+    assert_eq!(post(inside, "/__internal/database/rotate", rotate).await.0, 403, "the old one is no good for a second time");
+    assert_eq!(post(inside, "/__internal/database", json!({ "name": "links", "secret": new })).await.0, 200);
+    let moved = |secret: &str| json!({ "name": "links", "host": other.address.to_string(), "secret": secret });
+    assert_eq!(post(inside, "/__internal/hello", moved(old)).await.0, 403);
+    assert_eq!(post(inside, "/__internal/hello", moved(new)).await.0, 200);
+}
+
+#[test]
+fn w01_every_route_is_described() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let orchestrator = runtime.block_on(Orchestrator::start(OrchestratorConfig::default(), Box::new(NoStore))).expect("an orchestrator");
+    let api = open_routes::<()>(Arc::clone(&orchestrator)).merge(admin_routes(orchestrator)).into_openapi();
+    let text = serde_json::to_value(&api).expect("JSON");
+    for (path, method) in [
+        ("/__internal/hello", "post"),
+        ("/__internal/database", "post"),
+        ("/__internal/database", "delete"),
+        ("/__internal/database", "get"),
+        ("/__internal/database/rotate", "post"),
+        ("/__internal/waifu", "get"),
+        ("/__internal/incidents", "get"),
+        ("/__internal/traefik", "get"),
+    ] {
+        assert!(text["paths"][path][method]["responses"].is_object(), "{method} {path} is not described");
+    }
+    assert!(text["components"]["schemas"]["HelloRequest"]["properties"]["additionalBinds"].is_object(), "{text}");
 }

@@ -10,12 +10,10 @@ use serde_json::{Value, json};
 use super::Orchestrator;
 
 impl Orchestrator {
-    /// The dynamic configuration; without any host it is empty.
-    #[must_use]
-    pub fn traefik(&self) -> Value {
+    /// The hosts that are shown here, each with whether it is to be had by https.
+    pub(super) fn hosts(&self) -> BTreeMap<String, bool> {
         let now = self.tick();
         let table = self.table();
-        // Host to whether one of its origins is https.
         let mut hosts: BTreeMap<String, bool> = BTreeMap::new();
         for (bind, _) in table.binds().filter(|(_, route)| route.lives(now)) {
             *hosts.entry(bind.host.clone()).or_default() |= bind.https;
@@ -23,6 +21,13 @@ impl Orchestrator {
         if let Some(main) = self.main_domain().name() {
             hosts.insert(main.to_owned(), true);
         }
+        hosts
+    }
+
+    /// The dynamic configuration; without any host it is empty.
+    #[must_use]
+    pub fn traefik(&self) -> Value {
+        let hosts = self.hosts();
         if hosts.is_empty() {
             return json!({});
         }

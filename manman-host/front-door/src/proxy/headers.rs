@@ -6,8 +6,12 @@ use manman_common::{Kind, Problem};
 use super::rewrite::Mapping;
 use super::{Asked, ProxyConfig, VIA};
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
 /// For one hop only (RFC 9110, section 7.6.1), `Connection`'s own list aside.
-const HOPS: [HeaderName; 8] = [
+static HOPS: [HeaderName; 11] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::TE,
@@ -16,8 +20,15 @@ const HOPS: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
     header::PROXY_AUTHENTICATE,
     header::EXPECT,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    HTTP2_SETTINGS,
 ];
-const HOPS_BY_NAME: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// What only a proxy says; of a client, all of these are lies. The last ones make some servers read
 /// another path than the one that was checked.
@@ -40,65 +51,65 @@ const SAID_BY_PROXIES: [&str; 14] = [
 
 /// Removes what is for one hop; `Connection` may name more, but nothing that others rely on.
 pub(super) fn strip_hops(headers: &mut HeaderMap) {
-    if let Some(listed) = headers.get_all(header::CONNECTION).iter().next() {
-        let mut names: Vec<HeaderName> = Vec::new();
-        let _ = listed;
-        for value in headers.get_all(header::CONNECTION) {
-            let text = value.to_str().unwrap_or_default();
-            names.extend(text.split(',').filter_map(|name| name.trim().parse().ok()));
-        }
-        for name in names {
-            if !matches!(name, header::HOST | header::CONTENT_LENGTH | header::COOKIE | header::AUTHORIZATION | header::SET_COOKIE) {
-                headers.remove(name);
-            }
+    // Most requests have none: one look is cheaper than eleven removals.
+    if !headers.keys().any(|name| HOPS.contains(name)) {
+        return;
+    }
+    let listed = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let listed: Vec<HeaderName> = listed.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    for name in listed {
+        if !matches!(name, header::HOST | header::CONTENT_LENGTH | header::COOKIE | header::AUTHORIZATION | header::SET_COOKIE) {
+            headers.remove(name);
         }
     }
     // A length beside `Transfer-Encoding` is nobody's word.
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    for name in HOPS {
-        headers.remove(name);
-    }
-    for name in HOPS_BY_NAME {
+    for name in &HOPS {
         headers.remove(name);
     }
 }
 
+/// Whether it is one that only a proxy says. Some servers read `X_Forwarded_For` as if it were the same.
+fn is_said_by_proxies(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    // All of them begin so; most others do not.
+    text.starts_with(['x', 'f'])
+        && (SAID_BY_PROXIES.contains(&text) || text.contains('_') && SAID_BY_PROXIES.contains(&text.replace('_', "-").as_str()))
+}
+
 /// Says who asks and for what, instead of whatever the client said of that.
 pub(super) fn say_who(headers: &mut HeaderMap, asked: &Asked, mapping: &Mapping) -> Result<(), Problem> {
-    for name in SAID_BY_PROXIES {
-        headers.remove(name);
-    }
-    // Some servers read `X_Forwarded_For` as if it were the same.
-    let disguised: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().contains('_') && SAID_BY_PROXIES.contains(&name.as_str().replace('_', "-").as_str()))
-        .cloned()
-        .collect();
-    for name in disguised {
-        headers.remove(name);
+    if headers.keys().any(is_said_by_proxies) {
+        let lies: Vec<HeaderName> = headers.keys().filter(|name| is_said_by_proxies(name)).cloned().collect();
+        for name in lies {
+            headers.remove(name);
+        }
     }
     join_cookies(headers);
-    let unreadable = |_| Problem::new(Kind::Invalid, "a header is not readable");
-    let mut set = |name: &'static str, value: &str| {
-        HeaderValue::from_str(value).map(|value| headers.insert(name, value)).map(drop).map_err(unreadable)
-    };
+    let value = |text: String| HeaderValue::try_from(text).map_err(|_| Problem::new(Kind::Invalid, "a header is not readable"));
     let client = asked.client.to_string();
     let scheme = if asked.https { "https" } else { "http" };
     let host = asked.authority.as_str();
-    match &asked.before {
-        Some(before) => set("x-forwarded-for", &format!("{before}, {client}"))?,
-        None => set("x-forwarded-for", &client)?,
-    }
-    set("x-forwarded-proto", scheme)?;
-    set("x-forwarded-host", host)?;
-    set("host", host)?;
+    let forwarded = if asked.client.is_ipv6() {
+        format!("for=\"[{client}]\";host=\"{host}\";proto={scheme}")
+    } else {
+        format!("for={client};host=\"{host}\";proto={scheme}")
+    };
+    headers.insert(header::FORWARDED, value(forwarded)?);
+    let chain = match &asked.before {
+        Some(before) => format!("{before}, {client}"),
+        None => client,
+    };
+    headers.insert(X_FORWARDED_FOR, value(chain)?);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    let host = value(host.to_owned())?;
+    headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.insert(header::HOST, host);
     if !mapping.public.is_empty() {
-        set("x-forwarded-prefix", &mapping.public)?;
+        headers.insert(X_FORWARDED_PREFIX, value(mapping.public.clone())?);
     }
-    let node = if asked.client.is_ipv6() { format!("\"[{client}]\"") } else { client };
-    set("forwarded", &format!("for={node};host=\"{host}\";proto={scheme}"))?;
     headers.append(header::VIA, HeaderValue::from_static(VIA));
     Ok(())
 }

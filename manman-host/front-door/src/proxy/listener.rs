@@ -1,9 +1,11 @@
 //! A public listener of its own, for an orchestrator that runs alone.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,7 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{FrontDoor, Outcome};
+use super::deadline::ConnectionTimer;
+use super::{FrontDoor, Outcome, link};
 use crate::orchestrator::respond;
 
 /// A connection that has sent no whole head by then is closed; a handshake has as long.
@@ -63,13 +66,69 @@ impl Listener {
         self.address
     }
 
-    /// Serves the front door until `shutdown`.
+    /// Serves the front door until `shutdown`, with a thread for each core: a connection and those to
+    /// its waifus stay on one of them, and no core waits for another.
     pub async fn serve(self, door: FrontDoor, shutdown: CancellationToken) {
+        let Self { tcp, address, tls } = self;
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let tasks = TaskTracker::new();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(link::SHARDS);
+        let failed = |error: std::io::Error| tracing::error!(%error, %address, "a listener could not be shared among threads");
+        let tcp = match tcp.into_std() {
+            Ok(tcp) => tcp,
+            Err(error) => return failed(error),
+        };
+        let mut ends = Vec::new();
+        for shard in 0..threads {
+            let acceptor = match tcp.try_clone() {
+                Ok(tcp) => Acceptor { tcp, tls: tls.clone(), permits: Arc::clone(&permits) },
+                Err(error) => {
+                    failed(error);
+                    continue;
+                }
+            };
+            let (door, shutdown) = (door.clone(), shutdown.clone());
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let thread = std::thread::Builder::new().name(format!("front-door-{shard}")).spawn(move || {
+                let _end = end;
+                link::stay_on(shard);
+                match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime.block_on(acceptor.run(door, shutdown)),
+                    Err(error) => tracing::error!(%error, "a thread of the front door could not be set up"),
+                }
+            });
+            match thread {
+                Ok(_) => ends.push(ended),
+                Err(error) => failed(error),
+            }
+        }
+        for ended in ends {
+            // It ends by being dropped.
+            let _ = ended.await;
+        }
+    }
+}
+
+/// What each thread has.
+struct Acceptor {
+    tcp: std::net::TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    async fn run(self, door: FrontDoor, shutdown: CancellationToken) {
+        let Self { tcp, tls, permits } = self;
+        let listener = match TcpListener::from_std(tcp) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a thread of the front door can not listen");
+                return;
+            }
+        };
+        let (tasks, end) = (TaskTracker::new(), Arc::new(End::default()));
         loop {
             let accepted = tokio::select! {
-                accepted = self.tcp.accept() => accepted,
+                accepted = listener.accept() => accepted,
                 () = shutdown.cancelled() => break,
             };
             let (stream, peer) = match accepted {
@@ -84,7 +143,7 @@ impl Listener {
                 tracing::warn!(limit = CONNECTIONS_MAX, "a connection is refused: too many are open");
                 continue;
             };
-            let (door, tls, end) = (door.clone(), self.tls.clone(), shutdown.clone());
+            let (door, tls, end) = (door.clone(), tls.clone(), Arc::clone(&end));
             tasks.spawn(async move {
                 let _permit = permit;
                 let _ = stream.set_nodelay(true);
@@ -99,8 +158,42 @@ impl Listener {
                 }
             });
         }
+        end.come();
         tasks.close();
         let _ = tokio::time::timeout(GRACE, tasks.wait()).await;
+    }
+}
+
+/// That the listener ends, told to its connections. They look at it whenever they are woken, so the
+/// look is one of a flag and not of a lock.
+#[derive(Default)]
+struct End {
+    has_come: AtomicBool,
+    bell: CancellationToken,
+}
+
+impl End {
+    fn come(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.bell.cancel();
+    }
+
+    /// Runs a connection to its end, which `hurry` makes come sooner.
+    async fn until<C: Future>(&self, mut connection: Pin<&mut C>, hurry: impl Fn(Pin<&mut C>)) -> C::Output {
+        let mut bell = pin!(self.bell.cancelled());
+        let (mut listens, mut hurried) = (false, false);
+        poll_fn(|cx| {
+            // A task keeps its waker: to be woken it is enough to have asked once.
+            if !std::mem::replace(&mut listens, true) {
+                let _ = bell.as_mut().poll(cx);
+            }
+            if !hurried && self.has_come.load(Ordering::Acquire) {
+                hurried = true;
+                hurry(connection.as_mut());
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
     }
 }
 
@@ -117,27 +210,21 @@ async fn answer(
 }
 
 /// HTTP/1 alone: nobody speaks HTTP/2 without TLS to a front door.
-async fn plain(stream: TcpStream, peer: SocketAddr, door: FrontDoor, end: &CancellationToken) {
+async fn plain(stream: TcpStream, peer: SocketAddr, door: FrontDoor, end: &End) {
     let service = service_fn(move |request| answer(door.clone(), request, peer, false));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
+    builder.timer(ConnectionTimer::default()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = end.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    let ended = end.until(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
     if let Err(error) = ended {
         tracing::debug!(%error, client = %peer, "a connection ended");
     }
 }
 
-async fn either(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, door: FrontDoor, end: &CancellationToken) {
+async fn either(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, door: FrontDoor, end: &End) {
     let service = service_fn(move |request| answer(door.clone(), request, peer, true));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
+    builder.http1().timer(ConnectionTimer::default()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -146,13 +233,7 @@ async fn either(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pe
         .max_concurrent_streams(256)
         .enable_connect_protocol();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = end.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    let ended = end.until(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
     if let Err(error) = ended {
         tracing::debug!(error = %error, client = %peer, "a connection ended");
     }

@@ -5,9 +5,10 @@
 //! asked, so that an unknown name, an internal path and a mistyped one look alike.
 
 mod body;
+mod deadline;
 mod headers;
+mod link;
 mod listener;
-mod pin;
 mod rewrite;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,7 +20,7 @@ mod upstream;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::uri::{Authority, PathAndQuery};
@@ -27,15 +28,18 @@ use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Versio
 use hyper::body::Body as _;
 use manman_common::{Kind, Problem};
 
+use crate::clock;
 use crate::orchestrator::{Health, Orchestrator, Route, chain, respond};
 use crate::path::normalise;
-use body::Guarded;
+use body::{Answer, Guarded};
+pub(crate) use link::Pool;
+use link::{Link, Unanswered};
 pub use listener::{ListenError, Listener};
 use rewrite::Mapping;
 pub use tls::{CertificateError, Certificates};
 pub use trusted::{Network, NetworkError};
+pub(crate) use upstream::{AskError, Connector};
 pub use upstream::{ConnectError, OwnListeners};
-pub(crate) use upstream::{Connector, UpstreamClient};
 
 /// How the front door forwards.
 #[derive(Clone, Debug)]
@@ -242,11 +246,11 @@ impl FrontDoor {
             return Err(Problem::new(Kind::MethodNotAllowed, "this is no proxy for the outside"));
         }
         let waiting = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut *request));
-        let upstream = self.upstream_request(request, &route, path, &mapping, asked, upgrade.as_ref())?;
-        let mut response = self.ask(&route, upstream).await?;
+        let upstream = self.upstream_request(request, path, &mapping, asked, upgrade.as_ref())?;
+        let (mut response, link) = self.ask(&route, upstream).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match (upgrade, waiting) {
-                (Some(upgrade), Some(waiting)) => Ok(upgrade.join(response, waiting, permit, headers::strip_hops)),
+                (Some(upgrade), Some(waiting)) => Ok(upgrade.join(response, (waiting, link), permit, headers::strip_hops)),
                 _ => Err(Problem::new(Kind::BadGateway, format!("`{}` switches to a protocol that nobody asked for", route.name))),
             };
         }
@@ -255,23 +259,20 @@ impl FrontDoor {
         rewrite::answer(response.headers_mut(), &mapping, &route, asked, &self.config.own_cookies);
         let endless = is_event_stream(&response);
         let idle = (!endless).then_some(self.config.body_idle);
-        Ok(response.map(|body| Body::new(Guarded::new(body, Some(permit), idle))))
+        Ok(response.map(|body| Body::new(Answer::new(body, link, route, permit, idle))))
     }
 
     fn upstream_request(
         &self,
         request: &mut Request<Body>,
-        route: &Route,
         path: PathAndQuery,
         mapping: &Mapping,
         asked: &Asked,
         upgrade: Option<&upgrade::Upgrade>,
     ) -> Result<Request<Body>, Problem> {
-        let uri = Uri::builder().scheme(route.scheme.clone()).authority(route.authority.clone()).path_and_query(path).build();
-        let uri = uri.map_err(|_| Problem::new(Kind::Invalid, "the address is not readable"))?;
         let mut fresh = Request::new(Body::empty());
         *fresh.method_mut() = if upgrade.is_some() { Method::GET } else { request.method().clone() };
-        *fresh.uri_mut() = uri;
+        *fresh.uri_mut() = Uri::from(path);
         let mut headers = std::mem::take(request.headers_mut());
         headers::strip_hops(&mut headers);
         headers::say_who(&mut headers, asked, mapping)?;
@@ -281,43 +282,61 @@ impl FrontDoor {
         } else {
             let body = std::mem::take(request.body_mut());
             // An end that is known stays known: without a body there is no `Transfer-Encoding`.
-            *fresh.body_mut() =
-                if body.is_end_stream() { Body::empty() } else { Body::new(Guarded::new(body, None, Some(self.config.body_idle))) };
+            *fresh.body_mut() = if body.is_end_stream() { Body::empty() } else { Body::new(Guarded::new(body, self.config.body_idle)) };
         }
         *fresh.headers_mut() = headers;
         Ok(fresh)
     }
 
-    /// Sends it; what can be sent again is, once, where no connection was had.
-    async fn ask(&self, route: &Route, request: Request<Body>) -> Result<Response<hyper::body::Incoming>, Problem> {
-        let again = (request.body().is_end_stream() && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS))
-            .then(|| (request.method().clone(), request.uri().clone(), request.headers().clone()));
-        let asking = async {
-            let error = match self.orchestrator.client().request(request).await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-            match again {
-                Some((method, uri, headers)) if error.is_connect() => {
-                    let mut second = Request::new(Body::empty());
-                    (*second.method_mut(), *second.uri_mut(), *second.headers_mut()) = (method, uri, headers);
-                    self.orchestrator.client().request(second).await
-                }
-                _ => Err(error),
-            }
-        };
-        match tokio::time::timeout(self.config.answer_within, asking).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => {
-                tracing::debug!(waifu.name = %route.name, error = chain(&error), "a waifu could not be reached");
-                let what = if error.is_connect() { "can not be reached" } else { "broke off before it answered" };
-                Err(Problem { title: "Bad gateway".to_owned(), ..Problem::new(Kind::BadGateway, format!("`{}` {what}", route.name)) })
-            }
-            Err(_) => {
+    /// Sends it, by a connection that waits or by a fresh one.
+    async fn ask(&self, route: &Route, request: Request<Body>) -> Result<(Response<hyper::body::Incoming>, Link), Problem> {
+        let end = clock::instant() + self.config.answer_within;
+        match self.answer(route, request, end).await {
+            Ok(answered) => Ok(answered),
+            Err(AskError::Slow) => {
                 let detail = format!("`{}` has not answered within {} s", route.name, self.config.answer_within.as_secs());
                 Err(Problem { title: "Gateway timeout".to_owned(), ..Problem::new(Kind::Timeout, detail) })
             }
+            Err(error) => {
+                tracing::debug!(waifu.name = %route.name, error = chain(&error), "a waifu could not be reached");
+                let what = if matches!(error, AskError::Connect(_)) { "can not be reached" } else { "broke off before it answered" };
+                Err(Problem { title: "Bad gateway".to_owned(), ..Problem::new(Kind::BadGateway, format!("`{}` {what}", route.name)) })
+            }
         }
+    }
+
+    async fn answer(
+        &self,
+        route: &Route,
+        mut request: Request<Body>,
+        end: Instant,
+    ) -> Result<(Response<hyper::body::Incoming>, Link), AskError> {
+        let is_idempotent = request.method().is_idempotent();
+        if let Some(mut link) = route.pool.take(clock::instant()) {
+            // A waifu may close a connection at the very moment at which we use it again.
+            let again = (request.body().is_end_stream() && is_idempotent)
+                .then(|| (request.method().clone(), request.uri().clone(), request.headers().clone()));
+            match (link.send(request, end).await, again) {
+                (Ok(response), _) => return Ok((response, link)),
+                (Err(Unanswered { error: AskError::Slow, .. }), _) => return Err(AskError::Slow),
+                (Err(Unanswered { unsent: Some(unsent), .. }), _) => request = *unsent,
+                (Err(_), Some((method, uri, headers))) => {
+                    request = Request::new(Body::empty());
+                    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+                }
+                (Err(Unanswered { error, unsent: None }), None) => return Err(error),
+            }
+        }
+        let connector = self.orchestrator.connector();
+        let connecting = async {
+            match connector.link(&route.target).await {
+                Err(AskError::Connect(_)) if is_idempotent => connector.link(&route.target).await,
+                connected => connected,
+            }
+        };
+        let mut link = tokio::time::timeout_at(end.into(), connecting).await.map_err(|_| AskError::Slow)??;
+        let response = link.send(request, end).await.map_err(|failed| failed.error)?;
+        Ok((response, link))
     }
 }
 

@@ -13,11 +13,14 @@ pub(super) struct Mapping {
 }
 
 /// What would reach over the waifu's own paths, to the console or to other waifus.
-const OVERREACHING: [&str; 3] = ["service-worker-allowed", "clear-site-data", "alt-svc"];
+static OVERREACHING: [HeaderName; 3] =
+    [HeaderName::from_static("service-worker-allowed"), HeaderName::from_static("clear-site-data"), header::ALT_SVC];
 
 pub(super) fn answer(headers: &mut HeaderMap, mapping: &Mapping, route: &Route, asked: &Asked, own_cookies: &[String]) {
-    for name in OVERREACHING {
-        headers.remove(name);
+    if headers.keys().any(|name| OVERREACHING.contains(name)) {
+        for name in &OVERREACHING {
+            headers.remove(name);
+        }
     }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         rewrite(headers, &name, |value| location(value, mapping, route.authority.as_str(), asked.authority.as_str()));

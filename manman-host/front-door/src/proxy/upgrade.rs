@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::link::Link;
 use crate::clock;
 
 /// A WebSocket that the client wants.
@@ -58,13 +59,17 @@ impl Upgrade {
     pub(super) fn join(
         self,
         mut response: Response<Incoming>,
-        client: OnUpgrade,
+        (client, link): (OnUpgrade, Link),
         permit: OwnedSemaphorePermit,
         strip_hops: impl Fn(&mut HeaderMap),
     ) -> Response<Body> {
         let waifu = hyper::upgrade::on(&mut response);
         tokio::spawn(async move {
             let _permit = permit;
+            let waifu = async {
+                link.finish().await;
+                waifu.await
+            };
             let (client, waifu) = match tokio::try_join!(client, waifu) {
                 Ok(both) => both,
                 Err(error) => {

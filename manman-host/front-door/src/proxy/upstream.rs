@@ -2,39 +2,30 @@
 //! where the target wants it.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use hyper::Uri;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Request, Response};
+use manman_common::client::pinned_config;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tower::Service;
 
-use super::pin::pinned_config;
-use crate::orchestrator::is_forbidden;
+use super::link::Link;
+use crate::clock;
+use crate::orchestrator::{Target, is_forbidden};
 
 /// Name, connect and handshake together: on a home's network all of it takes milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// A connection that has not been used for so long is closed, and the next one asks the name again.
-const IDLE: Duration = Duration::from_secs(30);
-const IDLE_MAX: usize = 128;
-/// Longest head of an answer, in bytes.
-const HEAD_MAX: usize = 256 * 1024;
-
-pub(crate) type UpstreamClient = Client<Connector, Body>;
-
 /// Where this process itself listens for the public: forwarding there would go round for ever.
 #[derive(Clone, Debug, Default)]
 pub struct OwnListeners(Arc<RwLock<Vec<SocketAddr>>>);
@@ -62,8 +53,6 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("the address has no host")]
-    NoHost,
     #[error("could not look up `{0}`")]
     Lookup(String, #[source] std::io::Error),
     #[error("`{0}` leads to {1}, where nothing is forwarded to")]
@@ -77,6 +66,22 @@ pub enum ConnectError {
     #[error("`{host}` did not take a connection within {} s", CONNECT_WITHIN.as_secs())]
     Slow { host: String },
 }
+
+/// Why a waifu has given no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("no connection was had")]
+    Connect(#[source] ConnectError),
+    #[error("it took too long")]
+    Slow,
+    #[error("the connection broke")]
+    Broke(#[source] hyper::Error),
+    #[error("the answer is longer than {ANSWER_MAX} bytes, or ends early")]
+    Answer(#[source] axum::BoxError),
+}
+
+/// Longest answer to a question of our own, in bytes.
+const ANSWER_MAX: usize = 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
@@ -95,16 +100,6 @@ struct Shared {
 impl Connector {
     pub(crate) fn new(own: OwnListeners) -> Self {
         Self { shared: Arc::new(Shared { own, pins: RwLock::default(), verified: OnceLock::new() }) }
-    }
-
-    pub(crate) fn client(&self) -> UpstreamClient {
-        Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_buf_size(HEAD_MAX)
-            .build(self.clone())
     }
 
     pub(crate) fn pin(&self, authority: &str, pin: Option<[u8; 32]>) {
@@ -133,25 +128,49 @@ impl Connector {
         Ok(addresses)
     }
 
-    async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, ConnectError> {
-        let host = uri.host().ok_or(ConnectError::NoHost)?.to_owned();
-        let https = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+    /// A fresh connection.
+    pub(super) async fn link(&self, target: &Target) -> Result<Link, AskError> {
+        let stream = self.connect(target).await.map_err(AskError::Connect)?;
+        Link::open(stream).await.map_err(AskError::Broke)
+    }
+
+    /// Asks a question of our own, by a connection of its own, and waits so long for the whole answer.
+    pub(crate) async fn ask(&self, target: &Target, request: Request<Body>, within: Duration) -> Result<Response<Bytes>, AskError> {
+        tokio::time::timeout(within, self.ask_until(target, request, clock::instant() + within)).await.map_err(|_| AskError::Slow)?
+    }
+
+    async fn ask_until(&self, target: &Target, request: Request<Body>, end: Instant) -> Result<Response<Bytes>, AskError> {
+        let mut link = self.link(target).await?;
+        let response = link.send(request, end).await.map_err(|failed| failed.error)?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_MAX);
+        // Cancel-safe: the body says by itself when the connection has ended.
+        let body = tokio::select! {
+            biased;
+            body = body.collect() => body,
+            body = async { link.finish().await; std::future::pending().await } => body,
+        };
+        let body = body.map_err(AskError::Answer)?.to_bytes();
+        Ok(Response::from_parts(head, body))
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Stream, ConnectError> {
+        let Target { https, host, port, base: _ } = target;
         let connecting = async {
-            let tcp = self.tcp(&host, port).await?;
+            let tcp = self.tcp(host, *port).await?;
             if !https {
                 return Ok(Stream::Plain(tcp));
             }
             let tls = |error| ConnectError::Tls(host.clone(), error);
             let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(name).map_err(|error| tls(std::io::Error::other(error)))?;
-            let config = self.tls_config(&format!("{host}:{port}")).map_err(|error| tls(std::io::Error::other(error)))?;
+            let config = self.tls_config(&target.authority()).map_err(|error| tls(std::io::Error::other(error)))?;
             let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(tls)?;
             Ok(Stream::Tls(Box::new(stream)))
         };
         match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
-            Ok(connected) => connected.map(TokioIo::new),
-            Err(_) => Err(ConnectError::Slow { host }),
+            Ok(connected) => connected,
+            Err(_) => Err(ConnectError::Slow { host: host.clone() }),
         }
     }
 
@@ -189,31 +208,11 @@ fn verified_config() -> ClientConfig {
     ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
-    }
-}
-
 /// A connection to a waifu.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
 }
 
 impl AsyncRead for Stream {

@@ -8,7 +8,6 @@
 //! ```
 
 pub mod address;
-mod clock;
 mod entry;
 mod http;
 mod probe;
@@ -30,10 +29,10 @@ use uuid::Uuid;
 use self::entry::{Notes, Owner};
 use self::state::{Ask, State, Told};
 
-pub use self::clock::{Clock, Hand};
 pub use self::entry::Record;
 pub use self::http::routes;
 pub use self::store::{Change, Keep, Store, StoreError};
+pub use crate::clock::{Clock, Hand};
 
 /// How a registry is to be.
 #[derive(Clone, Debug)]

@@ -1,57 +1,47 @@
 //! Asks a service for its name: `GET /health`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use axum::body::Body;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::client::conn::http1;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
 use manman_common::wire::registry::ServiceName;
 use serde::Deserialize;
+use tokio::net::TcpStream;
 
-use super::RegistryConfig;
-use super::address::ip_text;
 use super::state::Found;
+
+const AGENT: &str = concat!("manman-registry/", env!("CARGO_PKG_VERSION"));
 
 /// Longest answer that is read, in bytes.
 const ANSWER_MAX: usize = 1024;
 
-pub(super) struct Prober {
-    http: reqwest::Client,
+/// Asks that address itself, whatever form it would have in a URL; nobody is followed elsewhere.
+pub(super) async fn ask(address: SocketAddr, within: Duration) -> Found {
+    let name = tokio::time::timeout(within, name(address)).await;
+    name.ok().flatten().map_or(Found::Nothing, Found::Name)
 }
 
-impl Prober {
-    pub(super) fn new(config: &RegistryConfig) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(config.probe_within)
-            // Whoever redirects is not who was registered.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("manman-registry/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http })
-    }
-
-    pub(super) async fn ask(&self, address: SocketAddr) -> Found {
-        self.name(address).await.map_or(Found::Nothing, Found::Name)
-    }
-
-    /// The name that it answers with; `None` where there is no answer, or one that names nobody.
-    async fn name(&self, address: SocketAddr) -> Option<String> {
-        let ip = ip_text(address);
-        let host = if address.is_ipv6() { format!("[{}]", ip.replace('%', "%25")) } else { ip };
-        let response = self.http.get(format!("http://{host}:{}/health", address.port())).send().await.ok()?;
-        if !response.status().is_success() {
-            return None;
-        }
-        let mut body = Vec::new();
-        let mut pieces = response.bytes_stream();
-        while let Some(piece) = pieces.next().await {
-            body.extend_from_slice(&piece.ok()?);
-            if body.len() > ANSWER_MAX {
-                return None;
-            }
-        }
-        said(&body)
-    }
+/// The name that it answers with; `None` where there is no answer, or one that names nobody.
+async fn name(address: SocketAddr) -> Option<String> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let authority = if address.is_ipv6() { format!("[{}]:{}", address.ip(), address.port()) } else { address.to_string() };
+    let request = Request::get("/health").header(header::HOST, authority).header(header::USER_AGENT, AGENT).body(Body::empty()).ok()?;
+    let asking = async {
+        let response = sender.send_request(request).await.ok().filter(|response| response.status().is_success())?;
+        Some(Limited::new(response.into_body(), ANSWER_MAX).collect().await.ok()?.to_bytes())
+    };
+    // Cancel-safe: whichever ends first, nothing more is wanted of the other.
+    let body = tokio::select! {
+        biased;
+        body = asking => body,
+        _ = async { let _ = connection.await; std::future::pending::<()>().await } => None,
+    };
+    said(&body?)
 }
 
 #[derive(Deserialize)]

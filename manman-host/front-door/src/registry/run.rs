@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manman_common::error::chain;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +44,6 @@ impl Registry {
     }
 
     async fn watch(&self, shutdown: &CancellationToken) {
-        // Made for the first service that is to be asked: most registries have none.
-        let mut prober = None;
         let places = Arc::new(Semaphore::new(PROBES_MAX));
         let mut probes = JoinSet::new();
         loop {
@@ -53,20 +52,11 @@ impl Registry {
                 let due = state.due(now, free);
                 (due, state.next().map(|next| next.since(now)))
             });
-            if prober.is_none() && !due.is_empty() {
-                prober = match probe::Prober::new(&self.0.config) {
-                    Ok(prober) => Some(Arc::new(prober)),
-                    Err(error) => {
-                        tracing::error!(%error, "services without expiry can not be asked for their name");
-                        None
-                    }
-                };
-            }
             for due in due {
-                let (Some(prober), Ok(place)) = (prober.clone(), Arc::clone(&places).try_acquire_owned()) else { continue };
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
                 let registry = self.clone();
                 probes.spawn(async move {
-                    let found = prober.ask(due.address).await;
+                    let found = probe::ask(due.address, registry.0.config.probe_within).await;
                     drop(place);
                     registry.with(|state, now| state.probed(now, &due, &found));
                 });
@@ -147,16 +137,4 @@ impl Registry {
         }
         saved
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -2,19 +2,17 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
-use bytes::BytesMut;
-use futures_util::StreamExt as _;
 use manman_common::{Kind, Problem};
 use serde::de::DeserializeOwned;
 
 use super::super::Registry;
 use super::super::address::canonical;
 use super::Refusal;
+use crate::json::{Limits, parse, read};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,57 +74,14 @@ impl<T> Json<T> {
     }
 }
 
-/// Longest body that is read, in bytes.
-const BODY_MAX: usize = 16 * 1024;
-/// So much of a longer one is read and thrown away: who still sends hears no answer.
-const DISCARDED_MAX: usize = 1024 * 1024;
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+const LIMITS: Limits = Limits { longest: 16 * 1024, ..Limits::SMALL };
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Infallible> {
-        let body = tokio::time::timeout(BODY_WITHIN, body(request)).await;
-        let late = || Problem::new(Kind::Invalid, format!("the body did not come within {} s", BODY_WITHIN.as_secs()));
-        Ok(Self(body.unwrap_or_else(|_| Err(late().into())).and_then(|body| parse(&body))))
+        Ok(Self(read(request, LIMITS).await.and_then(|body| parse(&body)).map_err(Refusal::from)))
     }
-}
-
-async fn body(request: Request) -> Result<BytesMut, Refusal> {
-    let mut stream = request.into_body().into_data_stream();
-    let mut body = BytesMut::new();
-    let mut length = 0;
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|_| Problem::new(Kind::Invalid, "the body could not be read to its end"))?;
-        length += piece.len();
-        if length <= BODY_MAX {
-            body.extend_from_slice(&piece);
-        } else if length > DISCARDED_MAX {
-            break;
-        }
-    }
-    if length > BODY_MAX {
-        return Err(Problem::new(Kind::TooLarge, "the body is larger than 16 KiB").into());
-    }
-    Ok(body)
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let cause = error.inner();
-        if cause.is_syntax() || cause.is_eof() {
-            return Problem::new(Kind::Invalid, format!("the body is not JSON: {cause}"));
-        }
-        let words = cause.to_string();
-        let words = words.rfind(" at line ").map_or(words.as_str(), |at| &words[..at]);
-        match error.path().to_string().as_str() {
-            "." => Problem::new(Kind::Invalid, words),
-            path => Problem::invalid(path, words),
-        }
-    })?;
-    reader.end().map_err(|error| Problem::new(Kind::Invalid, format!("the body is not JSON: {error}")))?;
-    Ok(value)
 }
 
 #[cfg(test)]
