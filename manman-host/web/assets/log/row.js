@@ -1,5 +1,6 @@
 // One row of the log as an element. All text comes in as text.
 
+import { places } from './find.js';
 import { GAP } from './model.js';
 import { MANAGER, STDERR } from './record.js';
 import { pieces } from './sgr.js';
@@ -78,7 +79,7 @@ function fill(element, line, most = Infinity) {
 }
 
 /** The range of some of an element's text. */
-export function rangeIn(element, start, end) {
+function rangeIn(element, start, end) {
   const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
   const range = document.createRange();
   let at = 0;
@@ -98,3 +99,17 @@ export function rangeIn(element, start, end) {
   return null;
 }
 
+/** Colours what is looked for in the rows that are drawn, without another element. */
+export function highlight(rows, expression) {
+  if (!globalThis.Highlight || !CSS.highlights) return;
+  if (!expression) {
+    CSS.highlights.delete('log-hit');
+    return;
+  }
+  const ranges = [];
+  for (const row of rows) {
+    const text = row.querySelector('.log-text');
+    if (text) for (const [start, end] of places(expression, text.textContent)) ranges.push(rangeIn(text, start, end));
+  }
+  CSS.highlights.set('log-hit', new Highlight(...ranges.filter(Boolean)));
+}

@@ -4,8 +4,7 @@
 import { CLAMP, Layout } from './layout.js';
 import { GAP, LogModel } from './model.js';
 import { plain } from './sgr.js';
-import { rangeIn, rowElement } from './row.js';
-import { places } from './find.js';
+import { highlight, rowElement } from './row.js';
 import { LogSelection } from './select.js';
 
 /** Lines drawn above and below of what is seen. */
@@ -113,7 +112,7 @@ export class LogView {
     cancelAnimationFrame(this.frame);
     clearTimeout(this.later);
     this.scroller.remove();
-    CSS.highlights?.delete('log-hit');
+    highlight([], null);
   }
 
   #measure() {
@@ -356,7 +355,7 @@ export class LogView {
     }
     if (Math.abs(scroller.scrollTop - top) >= 0.5) scroller.scrollTop = top;
     this.expectedTop = scroller.scrollTop;
-    this.#highlight();
+    highlight(this.drawn.values(), this.expression);
     this.#fetch();
   }
 
@@ -421,21 +420,6 @@ export class LogView {
     this.drawn.get(row)?.remove();
     this.drawn.delete(row);
     this.#wake();
-  }
-
-  #highlight() {
-    if (!globalThis.Highlight || !CSS.highlights) return;
-    if (!this.expression) {
-      CSS.highlights.delete('log-hit');
-      return;
-    }
-    const ranges = [];
-    for (const element of this.drawn.values()) {
-      const text = element.querySelector('.log-text');
-      if (!text) continue;
-      for (const [start, end] of places(this.expression, text.textContent)) ranges.push(rangeIn(text, start, end));
-    }
-    CSS.highlights.set('log-hit', new Highlight(...ranges.filter(Boolean)));
   }
 
   /** Asks for lines beside the window where somebody comes near its ends. */

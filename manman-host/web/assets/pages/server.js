@@ -36,10 +36,8 @@ function Server({ server, tab = 'console', query }) {
   const games = useGames();
   const game = games.get(server.game_id) ?? null;
   const { can, go } = usePower(server);
-  const press = (which) => can[which]?.enabled && go(which);
-  useShortcut('s', 'Start', () => press('start'));
-  useShortcut('x', 'Stop', () => press('stop'));
-  useShortcut('r', 'Restart', () => press('restart'));
+  // Only what throws nobody out is done by a single key.
+  useShortcut('s', 'Start', () => can.start?.enabled && go('start'));
   const current = TABS.some(([id]) => id === tab) ? tab : 'console';
   const View = { console: ConsoleTab, overview: Overview, settings: Settings, actions: Actions, events: Events }[current];
   const worker = html`<a href=${href('machine', { id: server.worker_id })}><${Foreign} text=${server.worker_name} /></a>`;

@@ -104,7 +104,7 @@ export function Console({ server, game, query }) {
   const toggleWrap = () => (remember('wrap', !wrap), setWrap(!wrap));
   const toggleTimes = () => (remember('times', !times), setTimes(!times));
 
-  useShortcut('f', 'Find in the log', () => search(true));
+  useShortcut('/', 'Find in the log', () => search(true));
   useShortcut('e', 'To the end of the log', () => log.current?.toEnd());
   useShortcut('i', 'Type a line', () => document.querySelector('[data-command]')?.focus());
   useShortcut('w', 'Wrap long lines', toggleWrap);
