@@ -35,15 +35,15 @@ export function look(event) {
 export const byPerson = (event) => event.actor !== 'host' && !event.actor.startsWith('worker ');
 
 // Of something new these say nothing that the sentence and its time do not.
-const DULL = new Set(['id', 'created_at', 'updated_at', 'token_id', 'account_id']);
+const DULL = new Set(['id', 'created_at', 'updated_at', 'token_id', 'account_id', 'asked']);
 
 /** What changed: `{name, before, after}` as text; `before` is null where it is new as a whole. */
 export function changes(data) {
-  const before = data?.before;
-  const after = data?.after;
-  if (!isMap(after)) return [];
-  const fresh = !isMap(before);
-  return [...new Set([...Object.keys(before ?? {}), ...Object.keys(after)])]
+  if (!isMap(data?.after)) return [];
+  const fresh = !isMap(data.before);
+  const before = flat(data.before);
+  const after = flat(data.after);
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
     .filter((name) => !DULL.has(name))
     .map((name) => ({ name, before: fresh ? null : text(before[name]), after: text(after[name]) }))
     .filter((one) => one.before !== one.after && !(fresh && one.after === '–'))
@@ -52,7 +52,20 @@ export function changes(data) {
 
 const isMap = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
 
+/** One level of maps within is told by each of its names: `variables.MAP`. */
+function flat(map) {
+  const out = {};
+  for (const [name, value] of Object.entries(isMap(map) ? map : {})) {
+    if (isMap(value)) for (const [inner, one] of Object.entries(value)) out[`${name}.${inner}`] = one;
+    else out[name] = value;
+  }
+  return out;
+}
+
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z$/;
+
 function text(value) {
-  if (value === undefined || value === null) return '–';
+  if (value === undefined || value === null || value === '') return '–';
+  if (typeof value === 'string' && TIME.test(value)) return new Date(value).toLocaleString();
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }

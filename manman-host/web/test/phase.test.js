@@ -93,8 +93,9 @@ test('events are found by kind and words, and tell what changed', () => {
   assert.ok(!matches(event, { kind: 'log' }) && !matches(event, { kind: 'server.' }) && !matches(event, { worker: 'w' }));
   assert.deepEqual(changes({ before: { a: 1, b: 2 }, after: { a: 1, b: 3, c: { d: 1 } } }), [
     { name: 'b', before: '2', after: '3' },
-    { name: 'c', before: '–', after: '{"d":1}' },
+    { name: 'c.d', before: '–', after: '1' },
   ]);
+  assert.deepEqual(changes({ before: { v: { A: '1', B: '2' } }, after: { v: { A: '1', B: '3' } } }), [{ name: 'v.B', before: '2', after: '3' }]);
   assert.deepEqual(changes(null), []);
   assert.deepEqual(changes({ before: 'x', after: [] }), []);
   assert.deepEqual(changes({ after: { id: 1, scope: 'join', label: null } }), [{ name: 'scope', before: null, after: 'join' }]);
