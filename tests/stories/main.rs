@@ -1,5 +1,6 @@
 //! Stories: the whole product with real parts, one file a story.
 
+mod actions;
 mod bad_input;
 mod console_rcon;
 mod curl;
@@ -10,6 +11,7 @@ mod games_argv;
 mod host_away;
 mod killed;
 mod lists;
+mod metrics_and_history;
 mod process_life;
 mod registry;
 mod rivals;
