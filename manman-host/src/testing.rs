@@ -123,6 +123,11 @@ impl TestHost {
 
     /// A request with these headers and nothing else; `null` is no body.
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+        self.send_from([192, 168, 1, 7], method, path, headers, body).await
+    }
+
+    /// The same from another address.
+    pub(crate) async fn send_from(&self, peer: [u8; 4], method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).expect("a method")).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -135,7 +140,7 @@ impl TestHost {
                 Body::from(json.to_string())
             }
         };
-        let peer = ConnectInfo(SocketAddr::from(([192, 168, 1, 7], 40000)));
+        let peer = ConnectInfo(SocketAddr::from((peer, 40000)));
         let request = request.extension(peer).body(body).expect("a request");
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();

@@ -3,6 +3,7 @@
 mod endpoint;
 mod error;
 mod fleet;
+mod people;
 mod pin;
 mod registry;
 mod resolve;

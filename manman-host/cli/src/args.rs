@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{action, completion, console, doctor, down, events, game, login, logs, send, server, service, status, up, worker};
+use crate::commands::{
+    account, action, completion, console, doctor, down, events, game, login, logs, send, server, service, session, status, token, up, worker,
+};
 
 /// Game servers on your own machines: one line to begin, one tool for all of them.
 #[derive(Debug, Parser)]
@@ -59,6 +61,12 @@ pub(crate) enum Command {
     Game(game::Game),
     #[command(subcommand)]
     Service(service::Service),
+    #[command(subcommand)]
+    Account(account::Account),
+    #[command(subcommand)]
+    Token(token::Token),
+    #[command(subcommand)]
+    Session(session::Session),
     Events(events::Events),
     Completion(completion::Completion),
 }

@@ -246,7 +246,9 @@ pub(crate) async fn authenticate(State(app): State<AppRef>, mut request: Request
     {
         return error.into_response();
     }
-    let open = OPEN.iter().any(|(method, open)| (method == request.method() || request.method() == Method::HEAD) && *open == path.as_str());
+    // HEAD asks for what GET does.
+    let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let open = OPEN.iter().any(|(method, open)| method == asked && *open == path.as_str());
     let client = Client::of(&app, request.extensions(), request.headers());
     let presented = match present_from(&app, request.method(), request.headers(), client).await {
         Ok(presented) => presented,

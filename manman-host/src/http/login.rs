@@ -80,4 +80,4 @@ pub(super) fn page(status: StatusCode, title: &str, body: &str) -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

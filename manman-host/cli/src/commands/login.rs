@@ -63,12 +63,17 @@ async fn sign_in(app: &App, url: &str) -> Result<(), Failure> {
 }
 
 fn ask_token() -> Result<String, Failure> {
-    let hint = "make one on the host with `manman login`'s console or POST /token, and give it with --token or MANMAN_TOKEN";
+    let hint = "make one on the host with `manman token create`, and give it with --token or MANMAN_TOKEN";
+    ask_secret("token: ").ok_or_else(|| Failure::usage("a host elsewhere wants a token").hint(hint))
+}
+
+/// A line of stdin, which a terminal does not show; `None` where there is none.
+pub(crate) fn ask_secret(prompt: &str) -> Option<String> {
     let stdin = io::stdin();
     let person = stdin.is_terminal();
     let mut line = String::new();
     if person {
-        let _ = write!(io::stderr().lock(), "token: ");
+        let _ = write!(io::stderr().lock(), "{prompt}");
     }
     let hidden = Hidden::new(person);
     let read = stdin.lock().read_line(&mut line);
@@ -76,11 +81,8 @@ fn ask_token() -> Result<String, Failure> {
     if person {
         let _ = writeln!(io::stderr().lock());
     }
-    let token = line.trim().to_owned();
-    if read.is_err() || token.is_empty() {
-        return Err(Failure::usage("a host elsewhere wants a token").hint(hint));
-    }
-    Ok(token)
+    let secret = line.trim().to_owned();
+    (read.is_ok() && !secret.is_empty()).then_some(secret)
 }
 
 /// What is typed is not shown until this is dropped.

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod account;
 pub(crate) mod action;
 pub(crate) mod completion;
 pub(crate) mod console;
@@ -12,7 +13,9 @@ pub(crate) mod logs;
 pub(crate) mod send;
 pub(crate) mod server;
 pub(crate) mod service;
+pub(crate) mod session;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod worker;
 
@@ -79,6 +82,9 @@ async fn dispatch(app: &App, command: Command) -> Result<(), Failure> {
         Command::Worker(worker) => Box::pin(worker.run(app)).await,
         Command::Game(game) => Box::pin(game.run(app)).await,
         Command::Service(service) => Box::pin(service.run(app)).await,
+        Command::Account(account) => Box::pin(account.run(app)).await,
+        Command::Token(token) => Box::pin(token.run(app)).await,
+        Command::Session(session) => Box::pin(session.run(app)).await,
         Command::Events(events) => Box::pin(events.run(app)).await,
         Command::Completion(completion) => completion.run(),
     }

@@ -3,10 +3,14 @@
 use manman_common::wire::Scope;
 use serde_json::{Value, json};
 
+use super::{Door, router};
 use crate::testing::TestHost;
 
-/// Every route of the description, with its parameters filled in.
-async fn all_routes(host: &TestHost) -> Vec<(String, String)> {
+const SOMEBODY: &str = "01a1fb5d-a3f0-731d-86e7-8cea18ccd479";
+
+/// Every route of the description: its method, its path as described, and with its parameters
+/// filled in.
+async fn described(host: &TestHost) -> Vec<(String, String, String)> {
     let openapi = host.send("GET", "/openapi.json", &[], Value::Null).await.expect(200);
     let paths = openapi["paths"].as_object().expect("paths").clone();
     let mut routes = Vec::new();
@@ -14,31 +18,126 @@ async fn all_routes(host: &TestHost) -> Vec<(String, String)> {
         for method in
             item.as_object().expect("methods").keys().filter(|key| ["get", "post", "put", "patch", "delete"].contains(&key.as_str()))
         {
-            let path = path.replace("{id}", "01a1fb5d-a3f0-731d-86e7-8cea18ccd479").replace("{game_id}", "docker:manman/openarena");
-            routes.push((method.to_uppercase(), path));
+            routes.push((method.to_uppercase(), path.clone(), filled(&path, SOMEBODY)));
         }
     }
     assert!(routes.len() > 30, "{routes:?}");
     routes
 }
 
+fn filled(path: &str, id: &str) -> String {
+    let segment = |segment: &str| match segment {
+        "{game_id}" => "docker:manman/openarena".to_owned(),
+        parameter if parameter.starts_with('{') => id.to_owned(),
+        word => word.to_owned(),
+    };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+async fn all_routes(host: &TestHost) -> Vec<(String, String)> {
+    described(host).await.into_iter().map(|(method, _, path)| (method, path)).collect()
+}
+
+/// What answers without a token, of what the description has.
+const PUBLIC: &[(&str, &str)] = &[("GET", "/login"), ("POST", "/login"), ("GET", "/me"), ("POST", "/worker"), ("POST", "/worker/{id}")];
+/// The same on the internal door besides.
+const INTERNAL: &[(&str, &str)] = &[
+    ("PUT", "/self-register"),
+    ("POST", "/self-register"),
+    ("DELETE", "/self-register/{name}"),
+    ("PUT", "/register"),
+    ("POST", "/register"),
+    ("DELETE", "/register/{name}"),
+    ("GET", "/discover"),
+    ("GET", "/discover/"),
+    ("GET", "/discover/{name}"),
+    ("GET", "/health"),
+];
+
 #[tokio::test]
 async fn without_a_token_only_the_open_routes_answer() {
-    let host = TestHost::start().await;
-    let open = [("GET", "/login"), ("POST", "/worker"), ("POST", "/worker/01a1fb5d-a3f0-731d-86e7-8cea18ccd479")];
-    for (method, path) in all_routes(&host).await {
-        let answer = host.send(&method, &path, &[], Value::Null).await;
-        let is_open = open.contains(&(method.as_str(), path.as_str()));
-        assert_eq!(answer.status == 401, !is_open, "{method} {path}: {:#}", answer.body);
-        if is_open {
-            continue;
+    let mut host = TestHost::start().await;
+    host.worker("attic").await;
+    let server = host.call("POST", "/server", json!({ "game_id": "docker:manman/openarena", "name": "secret-lair" })).await.expect(201);
+    for door in [Door::Public, Door::Internal] {
+        host.router = router(&host.app, door);
+        let open: Vec<_> = PUBLIC.iter().chain(if door == Door::Internal { INTERNAL } else { &[] }).copied().collect();
+        let routes = described(&host).await;
+        let paths: std::collections::BTreeSet<_> = routes.iter().map(|(_, path, _)| path.clone()).collect();
+        for path in paths {
+            for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+                let described_as = if method == "HEAD" { "GET" } else { method };
+                if open.contains(&(described_as, path.as_str())) {
+                    assert_ne!(host.send(method, &filled(&path, SOMEBODY), &[], Value::Null).await.status, 401, "{method} {path}");
+                    continue;
+                }
+                for id in [SOMEBODY, server["id"].as_str().expect("an id"), "attic", "secret-lair"] {
+                    let path = filled(&path, id);
+                    let strangers =
+                        [&[][..], &[("authorization", "Bearer mm_admin_wrong")], &[("cookie", "manman_session=mm_session_wrong")]];
+                    for headers in strangers {
+                        let answer = host.send(method, &path, headers, json!({})).await;
+                        let status = answer.status.as_u16();
+                        // A cookie alone is refused before anybody looks whose it is.
+                        assert!(
+                            status == 401 || (status == 403 && headers.iter().any(|(name, _)| *name == "cookie")),
+                            "{method} {path}: {status}"
+                        );
+                        if method != "HEAD" {
+                            let told = answer.problem(status, if status == 401 { "unauthenticated" } else { "forbidden" }).to_string();
+                            assert!(!told.contains("secret-lair") && !told.contains("attic"), "{method} {path}: {told}");
+                        }
+                    }
+                }
+            }
         }
-        answer.problem(401, "unauthenticated");
-        host.call_as("mm_admin_wrong", &method, &path, Value::Null).await.problem(401, "unauthenticated");
     }
+    host.router = router(&host.app, Door::Public);
     for path in ["/", "/docs/", "/docs/swagger-ui.css", "/openapi.json"] {
         assert_eq!(host.send("GET", path, &[], Value::Null).await.status, 200, "{path}");
     }
+    assert_eq!(host.get("/server").await.expect(200)["items"][0]["desired"], "running");
+}
+
+/// Whoever may only look changes nothing, by whatever route and in whatever state the thing is.
+#[tokio::test]
+async fn a_viewers_token_is_refused_by_every_route_that_changes_something() {
+    let host = TestHost::start().await;
+    let (worker, _) = host.worker("attic").await;
+    let server = host.call("POST", "/server", json!({ "game_id": "docker:manman/openarena" })).await.expect(201);
+    let server = server["id"].as_str().expect("an id").to_owned();
+    let worker = worker.to_string();
+    let only = server.parse().expect("an id");
+    let viewers = [host.token(Scope::Viewer, |_| ()).await, host.token(Scope::Viewer, |token| token.server_id = Some(only)).await];
+    let count = async || -> i64 {
+        let query = "select (select count(*) from token) + (select count(*) from event) + (select count(*) from server) + (select count(*) from account)";
+        sqlx::query_scalar(query).fetch_one(&host.app.db).await.expect("a count")
+    };
+    let before = count().await;
+    let mut tried = 0;
+    for (method, described, _) in described(&host).await {
+        if method == "GET" || PUBLIC.contains(&(method.as_str(), described.as_str())) {
+            continue;
+        }
+        let ids = if described.starts_with("/server") {
+            vec![server.as_str()]
+        } else if described.starts_with("/worker") {
+            vec![worker.as_str()]
+        } else {
+            vec![SOMEBODY]
+        };
+        for (viewer, id) in viewers.iter().flat_map(|viewer| ids.iter().map(move |id| (viewer, *id))) {
+            let path = filled(&described, id);
+            for body in [Value::Null, json!({}), json!({ "command": "quit" }), Value::String("{".to_owned())] {
+                let answer = host.call_as(viewer, &method, &path, body.clone()).await;
+                assert_eq!(answer.status, 403, "{method} {path} {body}: {:#}", answer.body);
+                answer.problem(403, "forbidden");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
+    assert_eq!(count().await, before, "nothing was made and nothing happened");
 }
 
 /// A token that admits workers is in a terminal's history on every machine: it opens nothing else.

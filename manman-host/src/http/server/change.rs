@@ -8,7 +8,7 @@ use manman_common::wire::{CreateServer, PatchLimits, PatchServer, Scope, ServerV
 use manman_common::{DesiredState, Kind, Problem, RunSpec};
 
 use super::create::name_taken;
-use super::{check_if_match, etag, find_server, view};
+use super::{audit, check_if_match, etag, find_server, view};
 use crate::app::{App, AppRef};
 use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
@@ -95,13 +95,19 @@ async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, pa
         Err(error) if violated(&error) == Some("server_name_key") => return Err(name_taken(&wish.name)),
         Err(error) => return Err(error.into()),
     }
+    let sight = |name, desired, request| audit::Sight { name, desired, request };
+    let (was, has_become) = audit::change(
+        &sight(&server.name, server.desired, &server.request),
+        &sight(&wish.name, wish.desired, &wish.request),
+        app.games.find(&server.game_id),
+    );
     let event = NewEvent {
         actor: caller.actor(),
         kind: "server.changed",
         worker_id: Some(server.worker_id),
         server_id: Some(server.id),
         message: format!("server `{}` was changed: {}", server.name, what_changed(&server, &wish).join(", ")),
-        data: serde_json::Value::Null,
+        data: caller.audit(was, has_become),
     };
     event_insert(&mut tx, now, &event).await?;
     let after = find_server(&app, &mut tx, &caller, &server.id.to_string()).await?;

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 
 use super::change::require_for_actions;
 use super::idempotency::Key;
-use super::{etag, view};
+use super::{audit, etag, view};
 use crate::app::{App, AppRef};
 use crate::db::event::{NewEvent, event_insert};
 use crate::db::port::{port_holder, port_taken};
@@ -180,7 +180,10 @@ impl Plan {
             worker_id: Some(self.worker),
             server_id: Some(id),
             message: format!("server `{name}` ({}) was made on `{}`", self.request.game_id, self.worker_name),
-            data: serde_json::json!({ "game_id": self.request.game_id, "desired": self.desired }),
+            data: caller.audit(
+                serde_json::Value::Null,
+                audit::whole(&audit::Sight { name: &name, desired: self.desired, request: &self.request }, self.definition.as_ref()),
+            ),
         };
         event_insert(&mut tx, now, &event).await?;
         let response = answer(app, &mut tx, id, key).await?;

@@ -80,7 +80,10 @@ pub(super) async fn delete(
         worker_id: Some(server.worker_id),
         server_id: Some(server.id),
         message: format!("server `{}` is to be deleted{}", server.name, if wish.purge { " with its data" } else { "; its data stays" }),
-        data: serde_json::json!({ "purge": wish.purge, "force": query.force }),
+        data: caller.audit(
+            serde_json::json!({ "desired": server.desired }),
+            serde_json::json!({ "desired": wish.desired, "purge": wish.purge, "force": query.force }),
+        ),
     };
     event_insert(&mut tx, now, &event).await?;
     let after = find_server(&app, &mut tx, &caller, &server.id.to_string()).await?;

@@ -1,5 +1,6 @@
 //! `/server`: what people wish for, and how it is.
 
+mod audit;
 mod change;
 mod create;
 mod delete;

@@ -172,7 +172,8 @@ async fn change(app: &AppRef, caller: &Caller, mut server: Server, power: Power)
             worker_id: Some(server.worker_id),
             server_id: Some(server.id),
             message: format!("server `{}` is to be {verb}", server.name),
-            data: serde_json::Value::Null,
+            data: caller
+                .audit(serde_json::json!({ "desired": server.desired }), serde_json::json!({ "desired": wish.desired, "asked": verb })),
         };
         event_insert(&mut tx, now, &event).await?;
         tx.commit().await?;

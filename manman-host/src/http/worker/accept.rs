@@ -38,7 +38,7 @@ pub(super) async fn accept(State(app): State<AppRef>, caller: Caller, Path(key):
         worker_id: Some(worker.id),
         server_id: None,
         message: format!("`{}` at {} has been accepted", worker.name, worker.address),
-        data: serde_json::Value::Null,
+        data: caller.audit(serde_json::json!({ "state": "pending" }), serde_json::json!({ "state": "accepted" })),
     };
     event_insert(&mut tx, now, &event).await?;
     let row = worker_find(&mut tx, worker.id).await?.ok_or_else(|| ApiError::internal("the worker just accepted is not there"))?;

@@ -2,6 +2,7 @@ use axum::extract::State;
 use manman_common::link::Call;
 use manman_common::wire::{PatchWorker, WorkerView};
 use manman_common::{Kind, Problem, WorkerId};
+use serde_json::json;
 
 use super::{find_worker, view};
 use crate::app::AppRef;
@@ -73,15 +74,18 @@ async fn change(app: &AppRef, caller: &Caller, key: &str, patch: Json<PatchWorke
         return Err(Problem::invalid("labels", format!("a worker has at most {LABELS_MAX} labels")).into());
     }
     let new_name = name.unwrap_or_else(|| worker.name.clone());
-    if new_name != worker.name || all != worker.labels {
+    let new_frozen = frozen.unwrap_or(worker.frozen);
+    if new_name != worker.name || all != worker.labels || new_frozen != worker.frozen {
         worker_set_name_and_labels(&mut tx, worker.id, &new_name, &all).await.map_err(|error| match violated(&error) {
             Some("worker_name_key") => Problem::new(Kind::Conflict, format!("another worker is called `{new_name}`")).field("name").into(),
             _ => ApiError::from(error),
         })?;
-        let message = if new_name == worker.name {
-            format!("labels of `{new_name}` have been changed")
-        } else {
+        let message = if new_name != worker.name {
             format!("`{}` is now called `{new_name}`", worker.name)
+        } else if new_frozen != worker.frozen {
+            format!("`{new_name}` {}", if new_frozen { "is to take nothing new" } else { "takes servers again" })
+        } else {
+            format!("labels of `{new_name}` have been changed")
         };
         let event = NewEvent {
             actor: caller.actor(),
@@ -89,7 +93,10 @@ async fn change(app: &AppRef, caller: &Caller, key: &str, patch: Json<PatchWorke
             worker_id: Some(worker.id),
             server_id: None,
             message,
-            data: serde_json::Value::Null,
+            data: caller.audit(
+                json!({ "name": worker.name, "labels": worker.labels, "frozen": worker.frozen }),
+                json!({ "name": new_name, "labels": all, "frozen": new_frozen }),
+            ),
         };
         event_insert(&mut tx, clock::now(), &event).await?;
     }

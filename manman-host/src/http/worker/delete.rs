@@ -63,7 +63,8 @@ pub(super) async fn delete(
         worker_id: Some(worker.id),
         server_id: None,
         message: format!("`{}` has been removed", worker.name),
-        data: json!({"asked": asked.is_ok(), "servers": servers.len()}),
+        data: caller
+            .audit(json!({ "name": worker.name, "address": worker.address, "servers": servers.len() }), json!({ "asked": asked.is_ok() })),
     };
     event_insert(&mut tx, now, &event).await?;
     tx.commit().await?;
@@ -106,7 +107,7 @@ pub(super) async fn drain(
         worker_id: Some(worker.id),
         server_id: None,
         message: format!("`{}` was asked to stop its servers and shut down", worker.name),
-        data: Value::Null,
+        data: caller.audit(Value::Null, Value::Null),
     };
     event_insert(&mut *app.db.acquire().await?, clock::now(), &event).await?;
     app.fleet.event_recorded();
