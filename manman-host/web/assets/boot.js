@@ -24,15 +24,18 @@
         // Where nothing can be counted, nothing is tried for ever.
       }
       if (tries < TRIES) setTimeout(() => location.reload(), 400 * 2 ** tries);
-      else document.getElementById('app').textContent = 'The console could not be loaded. Look whether the host is there, and load this page anew.';
+      else if (target.tagName === 'SCRIPT') document.getElementById('app').textContent = 'The console could not be loaded. Look whether the host is there, and load this page anew.';
     },
     true,
   );
-  addEventListener('manman-ready', () => {
-    try {
-      sessionStorage.removeItem(KEY);
-    } catch {
-      // Nothing was counted.
-    }
-  });
+  // Counted anew once all is well for a while; at once, a sheet that never comes would be tried for ever.
+  addEventListener('manman-ready', () =>
+    setTimeout(() => {
+      try {
+        sessionStorage.removeItem(KEY);
+      } catch {
+        // Nothing was counted.
+      }
+    }, 10_000),
+  );
 })();

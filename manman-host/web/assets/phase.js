@@ -88,7 +88,7 @@ function stopping(server, events) {
   const since = begin >= 0 ? own[begin].at : latest(server, own, STOPS);
   const rung = rungs[0];
   if (rung) return { since: rung.at, of: rung.data?.rung?.wait_seconds ?? null, detail: rungWords(rung.data?.rung) };
-  return { since, of: server.stop_seconds ?? null };
+  return { since };
 }
 
 /** How the last instance ended, in words; null where nothing is known. */
