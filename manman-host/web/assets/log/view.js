@@ -276,6 +276,19 @@ export class LogView {
     this.#tell(true);
   }
 
+  /** To the oldest line that is kept. */
+  async toStart() {
+    if (!this.model.atStart) {
+      try {
+        this.place(null, await this.hooks.first());
+      } catch {
+        return; // The stream's state says what is wrong.
+      }
+      this.model.atStart = true;
+    }
+    this.reveal(this.model.firstRow, false);
+  }
+
   clear() {
     this.model.clear();
     this.expanded.clear();
@@ -293,7 +306,7 @@ export class LogView {
     this.model.latest = latest;
     this.model.live = false;
     this.follow = false;
-    this.model.appendPage(older, this.model.firstRow);
+    if (older) this.model.appendPage(older, this.model.firstRow);
     this.model.appendPage(newer, this.model.firstRow);
   }
 
@@ -490,9 +503,12 @@ export class LogView {
       this.selection.selectAll();
       return;
     }
-    if (event.key === 'End') {
+    if (event.key === 'Home') {
+      event.preventDefault();
+      this.toStart();
+    } else if (event.key === 'End') {
       event.preventDefault();
       this.toEnd();
-    } else if (['ArrowUp', 'PageUp', 'Home'].includes(event.key) || (event.key === ' ' && event.shiftKey)) this.#leaveEnd();
+    } else if (['ArrowUp', 'PageUp'].includes(event.key) || (event.key === ' ' && event.shiftKey)) this.#leaveEnd();
   }
 }

@@ -38,7 +38,7 @@ export function Console({ server, game, query }) {
   const [view, setView] = useState({ follow: true, count: 0, news: 0, latest: 0, live: true, loading: false, marks: 0 });
   const [wrap, setWrap] = useState(() => remembered('wrap', true));
   const [times, setTimes] = useState(() => remembered('times', matchMedia('(min-width: 761px)').matches));
-  const [searching, search] = useState(false);
+  const field = useRef(null);
   const [jumping, jump] = useState(false);
   // A moment without a line is nothing to speak of.
   const settled = useSettled(state, 800);
@@ -50,12 +50,12 @@ export function Console({ server, game, query }) {
       newer: (seq) => after(server.id, seq, own.end.signal),
       hold: () => lines.hold(),
       release: () => lines.release(),
+      first: () => after(server.id, 0, own.end.signal),
       restart: () => lines.open(),
     });
     const lines = new LogStream(server.id, { onChunk: (bytes) => own.push(bytes), onGap: (from, to) => own.gap(from, to), onState: setState });
     log.current = own;
     stream.current = lines;
-    lines.open();
     // For whoever looks at it from the outside: tests, and a person at the browser's own console.
     place.current.logView = own;
     return () => {
@@ -64,6 +64,13 @@ export function Console({ server, game, query }) {
     };
   }, [server.id]);
 
+  // A machine that has not heard of the server has no log of it.
+  const begun = server.phase !== 'Pending' && server.phase !== 'Unknown';
+  const [known, know] = useState(false);
+  if (begun && !known) know(true);
+  useLayoutEffect(() => {
+    if (known) stream.current.open();
+  }, [known, server.id]);
   useLayoutEffect(() => log.current.set({ wrap, times }), [wrap, times, server.id]);
 
   // A machine or host that is back has its log back: no need to wait for the next try.
@@ -104,32 +111,30 @@ export function Console({ server, game, query }) {
   const toggleWrap = () => (remember('wrap', !wrap), setWrap(!wrap));
   const toggleTimes = () => (remember('times', !times), setTimes(!times));
 
-  useShortcut('/', 'Find in the log', () => search(true));
+  useShortcut('/', 'Find in the log', () => field.current?.focus());
   useShortcut('e', 'To the end of the log', () => log.current?.toEnd());
   useShortcut('i', 'Type a line', () => document.querySelector('[data-command]')?.focus());
   useShortcut('w', 'Wrap long lines', toggleWrap);
   const keys = (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'f') {
       event.preventDefault();
-      search(true);
+      field.current?.focus();
     }
   };
 
   return html`<section class="console" aria-label="Console" onKeyDown=${keys}>
-    <div class="console-bar">
-      <${Button} small kind="quiet" icon="search" class="narrow-icon" label="Find in the log" aria-expanded=${searching ? 'true' : 'false'} onClick=${() => search(!searching)} data-open-search>Find<//>
+    <${LogSearch} server=${server} log=${log} view=${view} onShow=${show} field=${field}>
       <${Button} small kind="quiet" icon="clock" class="narrow-icon" label="Jump to a time" onClick=${() => jump(true)}>Jump to a time<//>
-      <span class="spacer"></span>
       <span class="console-count muted">${view.count.toLocaleString()} lines${view.loading ? ' · loading' : ''}</span>
       <${Toggle} on=${wrap} onClick=${toggleWrap}>Wrap<//>
       <${Toggle} on=${times} onClick=${toggleTimes}>Times<//>
       <${Menu} small label="More for the log" items=${[
         { label: 'To the last start', icon: 'restart', onClick: start },
+        { label: 'To the beginning', icon: 'back', onClick: () => log.current.toStart() },
         { label: 'To the end', icon: 'down', onClick: () => log.current.toEnd() },
         { label: 'Download all of it', icon: 'download', href: downloadUrl(server.id) },
       ]} />
-    </div>
-    ${searching && html`<${LogSearch} server=${server} log=${log} view=${view} onShow=${show} onClose=${() => search(false)} />`}
+    <//>
     ${STATES[settled] && settled === state && html`<div class="console-state" role="status"><${Icon} name="offline" size=${16} />${STATES[settled]}</div>`}
     <div class="log-place" ref=${place}>
       ${view.count === 0 && html`<p class="log-empty muted">${state === 'connecting' ? 'Looking at the log…' : STATES[state] ?? 'Nothing has been printed yet.'}</p>`}

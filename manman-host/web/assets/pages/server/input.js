@@ -18,10 +18,11 @@ function storage() {
 }
 
 /** Why no line can be given to the game now; null where one can. */
-export function whyNot(server, { may, live, console: kind, machine }) {
+export function whyNot(server, { may, live, console: kind, machine, linked = true }) {
   if (!may) return 'Your role may look, not type.';
   if (!live) return 'The host is out of reach.';
   if (kind === 'none') return 'This game reads no console.';
+  if (linked === false) return `The machine ${server.worker_name} is not connected now.`;
   if (machine === 'unknown' || server.phase === 'Unknown') return `The machine ${server.worker_name} is out of reach.`;
   if (isLive(server.phase)) return null;
   return `${server.name} is not running (${phaseLabel(server.phase).toLowerCase()}): lines can be typed once it is started.`;
@@ -31,7 +32,8 @@ export function CommandLine({ server, game, onSent }) {
   const live = useLive();
   const may = useMay('run');
   const machine = useStore((state) => state.workers.get(server.worker_id)?.status ?? null);
-  const why = whyNot(server, { may, live, console: game?.console, machine });
+  const linked = useStore((state) => state.workers.get(server.worker_id)?.linked ?? true);
+  const why = whyNot(server, { may, live, console: game?.console, machine, linked });
   const typed = useMemo(() => new Typed(storage(), server.id), [server.id]);
   const commands = useMemo(() => commandsOf(game?.actions), [game]);
   const [text, setText] = useState('');
@@ -67,7 +69,9 @@ export function CommandLine({ server, game, onSent }) {
     event.preventDefault();
     if (chosen >= 0 && list[chosen]) return take(list[chosen].line);
     const line = text.trim();
-    if (!line || why || busy) return undefined;
+    if (!line || busy) return undefined;
+    // It stays written, and can be sent once the game hears.
+    if (why) return say({ line, error: { detail: why } });
     wait(true);
     setList([]);
     try {
@@ -119,11 +123,11 @@ export function CommandLine({ server, game, onSent }) {
     ${said && html`<${Said} said=${said} onClose=${() => say(null)} />`}
     <form class="command" onSubmit=${send}>
       <span class="command-mark" aria-hidden="true">❯</span>
-      <input ref=${field} class="mono" type="text" role="combobox" aria-label=${`A line for ${server.name}`} aria-expanded=${open ? 'true' : 'false'} aria-controls=${`${box}list`}
+      <input ref=${field} class="mono" type="text" role="combobox" aria-label="Console line" aria-expanded=${open ? 'true' : 'false'} aria-controls=${`${box}list`}
         aria-autocomplete="list" aria-activedescendant=${chosen >= 0 ? `${box}${chosen}` : undefined} aria-describedby=${why ? `${box}why` : undefined}
-        autocomplete="off" autocapitalize="off" autocorrect="off" spellcheck=${false} enterkeyhint="send" maxlength=${LINE_MAX} readonly=${Boolean(why)}
-        placeholder=${why ? '' : 'Type a command'} value=${text} onInput=${(event) => offer(event.target.value)} onKeyDown=${keys} onBlur=${() => setList([])} data-command />
-      ${why && html`<span class="command-why" id=${`${box}why`}>${why}</span>`}
+        autocomplete="off" autocapitalize="off" autocorrect="off" spellcheck=${false} enterkeyhint="send" maxlength=${LINE_MAX}
+        placeholder=${why ?? 'Type a command'} value=${text} onInput=${(event) => offer(event.target.value)} onKeyDown=${keys} onBlur=${() => setList([])} data-command />
+      ${why && html`<span class="offscreen command-why" id=${`${box}why`}>${why}</span>`}
       <${Button} type="submit" small kind="primary" disabled=${Boolean(why) || !text.trim()} busy=${busy} why=${why}>Send<//>
       <ul class="completions" id=${`${box}list`} role="listbox" aria-label="How it may go on" hidden=${!open}>
         ${list.map((one, i) => html`<li key=${one.line} id=${`${box}${i}`} role="option" aria-selected=${i === chosen ? 'true' : 'false'}

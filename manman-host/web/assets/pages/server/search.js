@@ -7,14 +7,14 @@ import { plain } from '../../log/sgr.js';
 
 const LONGEST = 200;
 
-export function LogSearch({ server, log, view, onShow, onClose }) {
+/** The line to search with; what can be done with what was found comes below it once something is written. */
+export function LogSearch({ server, log, view, onShow, field, children }) {
   const [text, setText] = useState('');
   const [regex, setRegex] = useState(false);
   const [matchCase, setCase] = useState(false);
   const [rows, setRows] = useState([]);
   const [at, setAt] = useState(-1);
   const [history, setHistory] = useState(null);
-  const field = useRef(null);
   const settled = useSettled(text, 120);
   const { expression, wrong } = useMemo(() => {
     try {
@@ -24,18 +24,21 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
     }
   }, [settled, regex, matchCase]);
 
-  useEffect(() => field.current.focus(), []);
   useEffect(() => {
     log.current.set({ expression });
     return () => log.current?.set({ expression: null });
   }, [expression]);
 
   // What is loaded is looked through once, then what comes after it.
+  const shownFor = useRef(null);
+  const later = useRef(null);
   const reach = useRef({ end: 0, expression: null });
   useEffect(() => {
     const end = new AbortController();
     const { model } = log.current;
+    clearTimeout(later.current);
     if (!expression) {
+      shownFor.current = null;
       setRows([]);
       setAt(-1);
       return undefined;
@@ -49,7 +52,14 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
       if (!list) return;
       reach.current = { end: to, expression, epoch, first };
       setRows((old) => (again ? list : [...old, ...list].slice(-10_000)));
-      if (again) setAt(-1);
+      if (!again) return;
+      const fresh = shownFor.current !== expression;
+      shownFor.current = expression;
+      setAt(fresh ? list.length - 1 : -1);
+      if (!fresh) return;
+      // The newest is shown at once; where there is none here, the machine has more.
+      if (list.length) log.current.reveal(list.at(-1));
+      else later.current = setTimeout(() => look(null, true), 500);
     });
     return () => end.abort();
   }, [expression, view.count, view.latest]);
@@ -64,8 +74,8 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
   // The machine looks for two seconds at a time; it is asked on until there is something to show.
   const asked = useRef(null);
   const stop = () => asked.current?.abort();
-  useEffect(() => stop, []);
-  const look = async (below = null) => {
+  useEffect(() => () => (stop(), clearTimeout(later.current)), []);
+  const look = async (below = null, jump = false) => {
     stop();
     const end = new AbortController();
     asked.current = end;
@@ -80,6 +90,10 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
         hits = [...hits, ...page.hits];
         more = page.more;
         show(more, hits.length < enough && more !== null);
+        if (jump && page.hits.length) {
+          jump = false;
+          onShow(page.hits[0].seq).catch(() => {});
+        }
       } while (hits.length < enough && more !== null);
     } catch (error) {
       if (error.name === 'AbortError') {
@@ -88,9 +102,9 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
     }
   };
   const keys = (event) => {
-    if (event.key === 'Escape') {
+    if (event.key === 'Escape' && text) {
       event.stopPropagation();
-      onClose();
+      setText('');
     } else if (event.key === 'Enter' && event.target === field.current) {
       event.preventDefault();
       step(event.shiftKey ? 1 : -1);
@@ -103,18 +117,22 @@ export function LogSearch({ server, log, view, onShow, onClose }) {
   }, [settled, regex, matchCase]);
 
   const count = wrong ?? (!expression ? '' : rows.length ? `${at < 0 ? '' : `${at + 1} of `}${rows.length.toLocaleString()} here` : 'none here');
-  return html`<div class="log-search" role="search" aria-label="Find in the log" onKeyDown=${keys}>
-    <div class="log-search-row">
-      <div class="search"><${Icon} name="search" /><input ref=${field} type="search" aria-label="Find" placeholder="Find in the log" value=${text} autocomplete="off" spellcheck=${false}
+  return html`<div class="log-search" role="search" aria-label="The log" onKeyDown=${keys}>
+    <div class="console-bar">
+      <div class="search"><${Icon} name="search" /><input ref=${field} type="search" aria-label="Search the log" placeholder="Search the log" value=${text} autocomplete="off" spellcheck=${false}
         aria-invalid=${wrong ? 'true' : undefined} onInput=${(event) => setText(event.target.value)} /></div>
+      ${children}
+    </div>
+    ${text && html`<div class="log-search-row">
       <span class="log-search-count muted" role="status">${count}</span>
       <${Button} small kind="quiet" icon="back" class="turn-up" label="Older match" disabled=${!rows.length} onClick=${() => step(-1)} />
       <${Button} small kind="quiet" icon="back" class="turn-down" label="Newer match" disabled=${!rows.length} onClick=${() => step(1)} />
-      <button type="button" class="button quiet small toggle" aria-pressed=${matchCase ? 'true' : 'false'} title="Small and capital letters differ" onClick=${() => setCase(!matchCase)}>Aa</button>
-      <button type="button" class="button quiet small toggle mono" aria-pressed=${regex ? 'true' : 'false'} title="A regular expression" onClick=${() => setRegex(!regex)}>.*</button>
+      <button type="button" class="button quiet small toggle" aria-pressed=${matchCase ? 'true' : 'false'} aria-label="Match case" title="Small and capital letters differ" onClick=${() => setCase(!matchCase)}>Aa</button>
+      <button type="button" class="button quiet small toggle mono" aria-pressed=${regex ? 'true' : 'false'} aria-label="Regular expression" title="A regular expression" onClick=${() => setRegex(!regex)}>.*</button>
+      <span class="spacer"></span>
       <${Button} small disabled=${!expression} busy=${history?.busy} onClick=${() => look()}>Search all history<//>
-      <${Button} small kind="quiet" icon="cross" label="Close the search" onClick=${onClose} />
-    </div>
+      <${Button} small kind="quiet" icon="cross" label="Clear the search" onClick=${() => (setText(''), field.current.focus())} />
+    </div>`}
     ${history && html`<${Hits} history=${history} expression=${expression} onShow=${onShow} onMore=${() => look(history.more)} onStop=${stop} onClose=${() => (stop(), setHistory(null))} />`}
   </div>`;
 }
