@@ -225,7 +225,7 @@ export class LogView {
       news: this.follow ? 0 : this.newLines,
       latest: model.latest,
       live: model.live,
-      atStart: model.atStart,
+      epoch: model.epoch,
       loading: this.loading.older || this.loading.newer,
       marks: model.marks.length,
     });

@@ -62,7 +62,7 @@ export function LogSearch({ server, log, view, onShow, field, children }) {
       else later.current = setTimeout(() => look(null, true), 500);
     });
     return () => end.abort();
-  }, [expression, view.count, view.latest]);
+  }, [expression, view.count, view.latest, view.epoch]);
 
   const step = (by) => {
     if (!rows.length) return;
