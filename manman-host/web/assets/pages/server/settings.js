@@ -150,7 +150,7 @@ function Danger({ server }) {
     let purge = false;
     const done = await ask({
       title: `Delete ${server.name}?`,
-      text: html`<p>${running ? 'It is stopped by its stop plan, and then deleted.' : 'It is deleted from its machine.'} Its ports become free, and its log goes with it.</p><${Keep} onInput=${(value) => (purge = value)} />`,
+      text: html`<p>${running ? 'It is stopped by its stop plan, and then deleted.' : 'It is deleted from its machine.'} Its ports become free.</p><${Keep} onInput=${(value) => (purge = value)} />`,
       confirm: 'Delete it',
       danger: true,
       type: server.name,
