@@ -2,12 +2,13 @@
 
 mod gate;
 mod inject;
+mod lot;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use uuid::Uuid;
 
 use self::gate::{Gate, Permit};
+pub(crate) use self::lot::{Lot, Parked};
 use crate::back::{collect, internal};
 use crate::clock;
 use crate::config::{LogStdout, Mode, Route, Site, Verb};
@@ -60,6 +62,30 @@ impl Serving {
 }
 
 impl Serving {
+    /// What a request needs that comes just now, if it need not wait for it.
+    fn try_enter(&self, label: &str) -> Option<Permits> {
+        let own = match self.routes.get(label).and_then(|state| state.gate.as_ref()) {
+            Some(gate) => Some(gate.try_enter()?),
+            None => None,
+        };
+        Some((own, self.gate.try_enter()?))
+    }
+
+    /// Whether the gate that it would wait at takes no more.
+    fn turns_away(&self, label: &str) -> bool {
+        let own = self.routes.get(label).and_then(|state| state.gate.as_ref()).filter(|gate| !gate.is_open());
+        own.unwrap_or(&self.gate).is_full()
+    }
+
+    /// The same, in its turn.
+    async fn enter(&self, label: &str, within: Duration) -> Option<Permits> {
+        let own = match self.routes.get(label).and_then(|state| state.gate.as_ref()) {
+            Some(gate) => Some(gate.enter(within).await?),
+            None => None,
+        };
+        Some((own, self.gate.enter(within).await?))
+    }
+
     /// Requests that wait for their turn, at the stage's gate or at a route's.
     fn waiting(&self) -> usize {
         self.gate.waiting() + self.routes.values().filter_map(|state| state.gate.as_ref()).map(Gate::waiting).sum::<usize>()
@@ -92,7 +118,8 @@ impl Front {
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
-    pub(crate) async fn handle(self: Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(self: Arc<Self>, peer: SocketAddr, lot: Arc<Lot>, request: Request<Incoming>) -> Response<Body> {
+        let ticket = lot.take_ticket();
         let path = request.uri().path();
         if let Some(rest) = path.strip_prefix("/_/") {
             return self.own(peer, rest);
@@ -108,10 +135,10 @@ impl Front {
             Ok(route) => route.clone(),
             Err(answer) => return *answer,
         };
-        let started = clock::instant();
-        let id = clock::request_id();
+        let (id, started) = ticket.as_ref().map_or_else(|| (clock::request_id(), clock::instant()), |ticket| (ticket.id, ticket.started));
+        let turn = ticket.map(|ticket| ticket.permit);
         let call = Call { front: &self, serving: &serving, route: &route, id, params };
-        let mut response = match call.answer(request).await {
+        let mut response = match call.answer(request, (turn, started, &lot)).await {
             Ok(response) => response,
             Err(problem) => problem.with("request_id", id.to_string()).response(),
         };
@@ -186,17 +213,43 @@ type Permits = (Option<Permit>, Permit);
 /// One request on its way to one route.
 struct Call<'a> {
     front: &'a Front,
-    serving: &'a Serving,
+    serving: &'a Arc<Serving>,
     route: &'a Arc<Route>,
     id: Uuid,
     params: Params,
 }
 
 impl Call<'_> {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-        let state = self.serving.routes.get(&self.label());
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        (turn, started, lot): (Option<Option<Permits>>, Instant, &Lot),
+    ) -> Result<Response<Body>, Problem> {
+        let label = self.label();
+        let state = self.serving.routes.get(&label);
         let timeout = inject::timeout(request.headers(), self.route.timeout)?;
-        let permit = self.permit(state, timeout).await?;
+        let permit = match turn {
+            Some(permit) => permit,
+            None if self.front.draining.load(Ordering::Relaxed) => {
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the stage is ending");
+                return Err(problem.header(RETRY_AFTER, HeaderValue::from_static("1")));
+            }
+            None => match self.serving.try_enter(&label) {
+                Some(permit) => Some(permit),
+                None if self.serving.turns_away(&label) => None,
+                None => match Parked::of(&request, self.serving, label, timeout, (self.id, started)) {
+                    Some(parked) => {
+                        lot.park(parked);
+                        // Whoever holds the connection drops this.
+                        return std::future::pending().await;
+                    }
+                    None => self.serving.enter(&self.label(), timeout).await,
+                },
+            },
+        };
+        let permit = permit.ok_or_else(|| {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "as much is under way as may be").header(RETRY_AFTER, HeaderValue::from_static("1"))
+        })?;
         // What comes now is larger than what waits, and many may wait: it is made when it is needed.
         Box::pin(self.run(request, state, permit, timeout)).await
     }
@@ -243,23 +296,6 @@ impl Call<'_> {
 
     fn label(&self) -> String {
         label(self.route)
-    }
-
-    async fn permit(&self, state: Option<&RouteState>, within: Duration) -> Result<Permits, Problem> {
-        if self.front.draining.load(Ordering::Relaxed) {
-            return Err(
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the stage is ending").header(RETRY_AFTER, HeaderValue::from_static("1"))
-            );
-        }
-        let full = || {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "as much is under way as may be").header(RETRY_AFTER, HeaderValue::from_static("1"))
-        };
-        let own = match state.and_then(|state| state.gate.as_ref()) {
-            Some(gate) => Some(gate.enter(within).await.ok_or_else(full)?),
-            None => None,
-        };
-        let all = self.serving.gate.enter(within).await.ok_or_else(full)?;
-        Ok((own, all))
     }
 
     fn respond(&self, answer: Answer, usage: Option<Usage>) -> Result<Response<Body>, Problem> {

@@ -5,6 +5,8 @@
 //! SIGHUP reads the file again and keeps the old one if the new one is wrong; SIGTERM lets what is
 //! under way finish, ends the rest, and takes the socket away.
 
+mod connection;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,14 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::site::Overrides;
 use crate::config::{ConfigError, Site};
@@ -32,8 +32,6 @@ pub const EXIT_CONFIG: u8 = 78;
 const CONNECTIONS: usize = 16_384;
 /// A request takes up to five descriptors.
 const DESCRIPTORS: u64 = 65_536;
-/// For a request's head, so that slow senders do not keep connections.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub struct StageArgs {
@@ -115,7 +113,7 @@ pub async fn run(args: StageArgs) -> Result<(), StageError> {
     let (name, socket, drain) = (site.name.clone(), site.socket.clone(), site.drain);
     let front = Arc::new(Front::new(engine.clone(), site));
     say(&format!("ready {name} http://{address} {}", socket.display()));
-    let graceful = GracefulShutdown::new();
+    let (connections, ending) = (TaskTracker::new(), CancellationToken::new());
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Cancel-safe: accept is, and signals are levels.
@@ -124,16 +122,9 @@ pub async fn run(args: StageArgs) -> Result<(), StageError> {
                 Ok((stream, peer)) => {
                     let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
                     let _ = stream.set_nodelay(true);
-                    let front = front.clone();
-                    let service = service_fn(move |request| {
-                        let front = front.clone();
-                        async move { Ok::<_, std::convert::Infallible>(Box::pin(front.handle(peer, request)).await) }
-                    });
-                    let mut builder = http1::Builder::new();
-                    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-                    let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
-                    tokio::spawn(async move {
-                        let _ = connection.await;
+                    let connection = connection::serve(front.clone(), stream, peer, ending.clone());
+                    connections.spawn(async move {
+                        connection.await;
                         drop(slot);
                     });
                 }
@@ -150,8 +141,10 @@ pub async fn run(args: StageArgs) -> Result<(), StageError> {
     drop(listener);
     front.draining.store(true, Ordering::Relaxed);
     tracing::info!(processes = engine.in_flight(), "the stage ends; what is under way may finish");
+    ending.cancel();
+    connections.close();
     let finished = async {
-        tokio::join!(graceful.shutdown(), async {
+        tokio::join!(connections.wait(), async {
             while engine.in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

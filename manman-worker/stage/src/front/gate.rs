@@ -19,9 +19,14 @@ impl Gate {
         Self { permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), waiting: AtomicUsize::new(0), queue }
     }
 
+    /// Without waiting.
+    pub(super) fn try_enter(&self) -> Option<Permit> {
+        self.permits.clone().try_acquire_owned().ok()
+    }
+
     /// Who waits is served in the order of coming.
     pub(super) async fn enter(&self, within: Duration) -> Option<Permit> {
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+        if let Some(permit) = self.try_enter() {
             return Some(permit);
         }
         let waiting = Waiting::count(&self.waiting);
@@ -29,6 +34,10 @@ impl Gate {
             return None;
         }
         tokio::time::timeout(within, self.permits.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.permits.available_permits() > 0
     }
 
     pub(super) fn is_full(&self) -> bool {

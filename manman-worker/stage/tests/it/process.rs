@@ -234,27 +234,55 @@ fn u15_nothing_is_left_of_a_request() {
     stage.is_empty();
 }
 
+/// Starts a process that gets the very pid, and the group of it, in the stage's own number space.
+fn takes_over(stage: &Stage, pid: i32, name: &str) {
+    let namespace = format!("--pid=/proc/{}/ns/pid_for_children", stage.child.id());
+    let start = format!("echo {} > /proc/sys/kernel/ns_last_pid; setsid sleep {name} >/dev/null 2>&1 & echo $!", pid - 1);
+    eventually("the pid is free", || {
+        let started = std::process::Command::new("nsenter").args([&namespace, "--", "sh", "-c", &start]).output().expect("it runs");
+        let got = String::from_utf8_lossy(&started.stdout).trim().to_owned();
+        if got == pid.to_string() {
+            return Ok(());
+        }
+        for other in running(name) {
+            let other = rustix::process::Pid::from_raw(other.cast_signed()).expect("a pid");
+            let _ = rustix::process::kill_process(other, rustix::process::Signal::KILL);
+        }
+        Err(format!("it got {got} and not {pid}: {}", String::from_utf8_lossy(&started.stderr)))
+    });
+}
+
 #[test]
 fn u15_a_pid_that_was_given_away_again_is_never_hit() {
-    // Pids go round in a namespace of few: with a timer or a signal that outlives its process, one of
-    // the bystanders, who take the pids that come free, is hit.
-    let stage = Home::new("max_inflight: 8", "  /a:\n    get: {inject: {cmd: 'true', on-exit: 204, timeout: 60}}\n").start();
-    let mut bystanders: Vec<std::process::Child> = Vec::new();
-    for _ in 0..40 {
-        for _ in 0..5 {
-            stage.get("/a").expect(204);
+    let home = Home::new(
+        "max_inflight: 8",
+        "  /ends:\n    get: {inject: {cmd: [sh, -c, 'echo $$'], on-exit: stdout, timeout: 500}}
+  /overdue:\n    get: {inject: {cmd: [sh, -c, 'echo $$ > pid; exec sleep 60'], timeout: 100}}
+  /failed:\n    get: {inject: {cmd: [sh, -c, 'echo $$ > pid; kill -9 $$'], timeout: 500}}\n",
+    );
+    let file = home.path("pid");
+    let stage = home.start_in_namespace();
+    let written = || std::fs::read_to_string(&file).expect("it was written").trim().parse::<i32>().expect("a pid");
+    // Strangers take the pids of processes that ended by themselves, by a signal, and by their timeout:
+    // a timer, a second signal or a wait that outlives its process hits one of them.
+    let mut strangers = Vec::new();
+    for round in 0..4 {
+        let ended = stage.get("/ends").expect(200).text().trim().parse().expect("a pid");
+        strangers.push((ended, format!("8{round}.125")));
+        takes_over(&stage, ended, &strangers[strangers.len() - 1].1);
+        for (path, status, name) in [("/failed", 502, "9"), ("/overdue", 504, "7")] {
+            stage.get(path).expect(status);
+            strangers.push((written(), format!("{name}{round}.125")));
+            takes_over(&stage, written(), &strangers[strangers.len() - 1].1);
         }
-        bystanders.push(std::process::Command::new("sleep").arg("77.75").spawn().expect("it starts"));
     }
     // Longer than timeout and grace of every request together.
-    let until = crate::support::now() + Duration::from_millis(2300);
+    let until = crate::support::now() + Duration::from_millis(2700);
     eventually("the timers have run out", || if crate::support::now() > until { Ok(()) } else { Err("not yet".into()) });
-    for mut child in bystanders {
-        assert!(child.try_wait().expect("it is ours").is_none(), "a stranger was killed");
-        let _ = child.kill();
-        let _ = child.wait();
+    for (pid, name) in strangers {
+        assert_eq!(running(&format!("sleep\0{name}")).len(), 1, "the stranger that took pid {pid} was killed");
     }
-    assert_eq!(stage.metric("urocket_killed_total"), 0.0, "every timer was cancelled by the end of its process");
+    assert_eq!(stage.metric("urocket_killed_total"), 4.0, "the other timers were cancelled by the end of their processes");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! U17 to U19: how many, who may answer, and the life of a stage.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -52,6 +54,55 @@ fn u17_a_route_has_its_own_number_and_who_waits_is_served() {
         let mut seen: Vec<u16> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         seen.sort_unstable();
         assert_eq!(seen, [204, 204, 429]);
+    });
+}
+
+/// What waits is taken off its connection and put back: nothing that was sent with it is lost.
+#[test]
+fn u17_who_waits_keeps_what_it_sent_and_may_leave() {
+    let home = Home::new(
+        "max_inflight: 1\nqueue: 10",
+        "  /slow:\n    get: {inject: {cmd: sleep 0.5, on-exit: 204, timeout: 20000}, max_inflight: 1, queue: 10}
+    post: {inject: {cmd: cat, channel: stdin, encoding: raw, on-exit: stdout, timeout: 20000}, max_inflight: 1, queue: 10}
+  /env:\n    get: {inject: {cmd: env, on-exit: stdout, headers: [X-Trace], timeout: 20000}, max_inflight: 1, queue: 10}
+  /hold:\n    get: {inject: {cmd: sleep 0.5, on-exit: 204, timeout: 20000}}\n",
+    );
+    let stage = home.start();
+    let open = || TcpStream::connect(stage.address).expect("the port is open");
+    let waiting = |count: f64| {
+        eventually("they wait", || match stage.metric("urocket_waiting") {
+            now if now == count => Ok(()),
+            now => Err(now.to_string()),
+        });
+    };
+    let mut first = open();
+    first.write_all(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n").expect("it is sent");
+    eventually("it runs", || if stage.metric("urocket_in_flight") == 1.0 { Ok(()) } else { Err("not yet".into()) });
+    // Two in one breath, the second with a body.
+    let mut both = open();
+    both.write_all(b"GET /env?a=%20b HTTP/1.1\r\nHost: a\r\nX-Trace: one\r\n\r\nPOST /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 4\r\n\r\nbody")
+        .expect("it is sent");
+    waiting(1.0);
+    let leaves = open();
+    (&leaves).write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").expect("it is sent");
+    waiting(2.0);
+    drop(leaves);
+    waiting(1.0);
+    let mut seen = String::new();
+    both.read_to_string(&mut seen).expect("both answers, and the end");
+    let (one, two) = seen.split_once("HTTP/1.1 200 OK").expect("an answer").1.split_once("HTTP/1.1 200 OK").expect("another");
+    assert!(one.contains("QUERY_STRING=a=%20b") && one.contains("HTTP_X_TRACE=one") && one.contains("x-request-id"), "{seen}");
+    assert!(two.ends_with("body"), "{seen}");
+    // HTTP/1.0 knows no other request on its connection, waiting or not.
+    let mut old = open();
+    std::thread::scope(|scope| {
+        scope.spawn(|| stage.get("/hold").expect(204));
+        eventually("it runs", || if stage.metric("urocket_in_flight") == 1.0 { Ok(()) } else { Err("not yet".into()) });
+        old.write_all(b"GET /hold HTTP/1.0\r\n\r\n").expect("it is sent");
+        waiting(1.0);
+        let mut seen = String::new();
+        old.read_to_string(&mut seen).expect("the answer, and the end");
+        assert!(seen.starts_with("HTTP/1.0 204"), "{seen}");
     });
 }
 

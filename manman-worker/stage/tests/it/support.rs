@@ -95,7 +95,23 @@ impl Home {
     }
 
     pub(crate) fn start_with(self, args: &[&str]) -> Stage {
-        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let command = self.command(args);
+        self.start_as(command)
+    }
+
+    /// With a number space for processes of its own, which ends with it.
+    pub(crate) fn start_in_namespace(self) -> Stage {
+        let plain = self.command(&[]);
+        let mut command = Command::new("unshare");
+        // Not as the first process itself: that one hears no signals.
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "\"$0\" \"$@\"; exit $?"]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.start_as(command)
+    }
+
+    fn start_as(self, mut command: Command) -> Stage {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let kept = log.clone();
