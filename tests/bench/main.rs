@@ -3,6 +3,7 @@
 //! `tests/bench/run` builds the release programs and prints the table; nothing here asserts a time.
 
 mod commands;
+mod feed;
 mod front_door;
 mod idle;
 mod lines;
@@ -44,6 +45,9 @@ fn main() -> Result<()> {
         }
         if wanted("registry") {
             registry::weigh().await?;
+        }
+        if wanted("feed") {
+            feed::measure().await?;
         }
         if wanted("process") {
             process::measure().await?;

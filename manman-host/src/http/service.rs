@@ -75,7 +75,7 @@ mod tests {
 
     use manman_common::wire::Scope;
     use manman_front_door::registry::HostLease;
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use uuid::Uuid;
 
     use crate::testing::TestHost;
@@ -97,7 +97,9 @@ mod tests {
         assert!(links["expires_in"].as_u64().is_some_and(|left| left <= 60), "{links:#}");
         let (_, worker) = host.worker("attic").await;
         host.call_as(&worker, "GET", "/service", Value::Null).await.problem(403, "forbidden");
-        let confined = host.token(Scope::Viewer, |token| token.server_id = Some(crate::clock::new_server_id())).await;
+        let server = host.call("POST", "/server", json!({ "game_id": "docker:manman/openarena" })).await.expect(201);
+        let server = server["id"].as_str().expect("an id").parse().expect("an id");
+        let confined = host.token(Scope::Viewer, |token| token.server_id = Some(server)).await;
         host.call_as(&confined, "GET", "/service", Value::Null).await.problem(403, "forbidden");
     }
 }

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manman_common::status::Usage;
 use manman_common::wire::registry::ServiceEvent;
-use manman_common::wire::{Event, MachineUsage, ServerView, ServiceView, WorkerView};
-use manman_common::{Generation, Name, ServerId, SessionEpoch, WorkerId, WorkerStatus};
+use manman_common::wire::{Event, ServerView, ServiceView, WorkerView};
+use manman_common::{Name, ServerId, SessionEpoch, WorkerId, WorkerStatus};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::MissedTickBehavior;
 
+use super::dirty::Dirty;
 use super::ring::{Change, EVENTS_MAX};
+use super::steady::{Known, same_usage, steady_server, steady_worker};
 use crate::app::AppRef;
 use crate::clock;
 use crate::db::event::{EventFilter, event_page};
@@ -81,19 +82,6 @@ struct Desk {
     leases: HashMap<String, Option<Instant>>,
 }
 
-/// What may be other than it was.
-struct Dirty {
-    /// All of it.
-    all: bool,
-    servers: BTreeSet<ServerId>,
-    workers: BTreeSet<WorkerId>,
-    services: bool,
-    figures: bool,
-    /// Events were missed: they are read from the table.
-    events_missed: bool,
-    events: Vec<Arc<Event>>,
-}
-
 /// What is in memory alone, or there first.
 #[derive(PartialEq, Eq)]
 struct Glance {
@@ -103,51 +91,6 @@ struct Glance {
     frozen: bool,
     linked: bool,
     epoch: SessionEpoch,
-}
-
-impl Dirty {
-    const fn nothing() -> Self {
-        Self {
-            all: false,
-            servers: BTreeSet::new(),
-            workers: BTreeSet::new(),
-            services: false,
-            figures: false,
-            events_missed: false,
-            events: Vec::new(),
-        }
-    }
-
-    fn everything() -> Self {
-        Self { all: true, services: true, figures: true, events_missed: true, ..Self::nothing() }
-    }
-
-    fn is_nothing(&self) -> bool {
-        !self.all
-            && self.servers.is_empty()
-            && self.workers.is_empty()
-            && !self.services
-            && !self.figures
-            && !self.events_missed
-            && self.events.is_empty()
-    }
-
-    fn event(&mut self, event: Arc<Event>) {
-        // Whoever records an event has changed what it names.
-        self.servers.extend(event.server_id);
-        self.workers.extend(event.worker_id);
-        self.events.push(event);
-    }
-
-    /// Puts back what could not be looked at.
-    fn again(&mut self, other: Self) {
-        self.all |= other.all;
-        self.services |= other.services;
-        self.figures |= other.figures;
-        self.events_missed |= other.events_missed || !other.events.is_empty();
-        self.servers.extend(other.servers);
-        self.workers.extend(other.workers);
-    }
 }
 
 impl Desk {
@@ -431,19 +374,6 @@ impl Desk {
     }
 }
 
-/// What has to be known of a server's last view.
-struct Known {
-    worker: WorkerId,
-    generation: Generation,
-    usage: Option<Usage>,
-}
-
-impl Known {
-    fn of(view: &ServerView) -> Self {
-        Self { worker: view.worker_id, generation: view.generation, usage: view.usage }
-    }
-}
-
 /// When what is next looked at.
 struct Rounds {
     services: Round,
@@ -474,48 +404,4 @@ impl Round {
         }
         due
     }
-}
-
-/// Figures are told in their own round; until then the last ones stand.
-fn steady_server(before: &Known, view: &mut ServerView) {
-    if view.usage.is_some() && before.usage.is_some() {
-        view.usage = before.usage;
-    }
-}
-
-/// Whether nobody would see the difference.
-fn same_usage(old: Option<Usage>, new: Option<Usage>) -> bool {
-    const MEMORY: u64 = 1024 * 1024;
-    match (old, new) {
-        (Some(old), Some(new)) => old.cpu_millis.abs_diff(new.cpu_millis) < 10 && old.memory_bytes.abs_diff(new.memory_bytes) < MEMORY,
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-/// A little more or less of what a machine uses is noise, and of one that is alive nobody asks when
-/// its last beat was.
-fn steady_worker(before: &WorkerView, view: &mut WorkerView) {
-    if let (Some(old), Some(new)) = (before.usage, view.usage)
-        && same_figures(old, new)
-    {
-        view.usage = before.usage;
-    }
-    let lives = matches!(view.status, WorkerStatus::Alive | WorkerStatus::Frozen) && before.status == view.status;
-    if let (Some(old), Some(new), true) = (before.last_seen, view.last_seen, lives)
-        && new.since(old) < LAST_SEEN_EVERY
-    {
-        view.last_seen = before.last_seen;
-    }
-}
-
-/// The last beat of a worker that is alive is told so often.
-const LAST_SEEN_EVERY: Duration = Duration::from_secs(30);
-
-fn same_figures(old: MachineUsage, new: MachineUsage) -> bool {
-    const MEMORY: u64 = 16 * 1024 * 1024;
-    const DISK: u64 = 256 * 1024 * 1024;
-    old.cpu_millis.abs_diff(new.cpu_millis) < 20
-        && old.memory_used_bytes.abs_diff(new.memory_used_bytes) < MEMORY
-        && old.disk_free_bytes.abs_diff(new.disk_free_bytes) < DISK
 }

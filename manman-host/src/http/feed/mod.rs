@@ -7,10 +7,12 @@
 //! is in memory.
 
 mod desk;
+mod dirty;
 mod handshake;
 mod ring;
 mod sight;
 mod socket;
+mod steady;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
