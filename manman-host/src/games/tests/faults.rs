@@ -126,6 +126,49 @@ fn every_refusal_has_its_place() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// Actions that are no console lines.
+const ACTIONS: &str = r#"game: docker:a
+name: A
+actions:
+  a: {label: A, script: "echo hi", inputs: {map: {label: Map, secret: true}}, timeout: 10m}
+  b: {label: B, argv: [./tool, x]}
+  c: {label: C, builtin: backup, disabled: true}
+"#;
+
+#[test]
+fn scripts_and_built_ins_are_looked_at_where_they_stand() {
+    let definition = Definition::parse(ACTIONS).unwrap_or_else(|faults| panic!("{faults}"));
+    let specs = definition.action_specs();
+    assert_eq!(specs["a"].timeout_seconds, Some(600));
+    assert!(specs["c"].inputs.contains_key("note") && specs["c"].disabled, "a built-in brings its inputs");
+    let cases = [
+        ("script: \"echo hi\"", "script: \"echo {{inputs.map}}\"", "4:25", "as `INPUT_NAME`"),
+        ("script: \"echo hi\"", "script: \" \"", "4:25", "1 byte to 64 KiB"),
+        ("script: \"echo hi\",", "script: \"echo hi\", console: say,", "4:3", "it is one of"),
+        ("script: \"echo hi\", ", "", "4:3", "it is one of"),
+        ("{map:", "{\"ma-p\":", "4:45", "environment variable"),
+        ("{map: {label: Map, secret: true}}", "{map: {label: Map}, MAP: {label: M}}", "4:45", "same environment variable"),
+        ("timeout: 10m", "timeout: 25h", "4:88", "1s to 24h"),
+        ("timeout: 10m", "answer: x", "4:87", "answers by itself"),
+        ("[./tool, x]", "[../tool, x]", "5:17", "lies in the server's directory"),
+        ("[./tool, x]", "[./tool, \"{{MAP}}\"]", "5:17", "as `INPUT_NAME`"),
+        ("builtin: backup", "builtin: format", "6:26", "format"),
+        ("disabled: true", "timeout: 5s", "6:43", "only a script"),
+        ("disabled: true", "inputs: {x: {label: X}}", "6:34", "inputs of its own"),
+    ];
+    let mut wrong = String::new();
+    for (from, to, place, words) in cases {
+        let said = match Definition::parse(&ACTIONS.replacen(from, to, 1)) {
+            Ok(_) => vec!["nothing".to_owned()],
+            Err(faults) => faults.0.iter().map(ToString::to_string).collect(),
+        };
+        if !said.iter().any(|said| said.starts_with(&format!("{place}: ")) && said.contains(words)) {
+            wrong += &format!("`{to}` should be told of at {place} with `{words}`, but:\n  {}\n", said.join("\n  "));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
 #[test]
 fn all_faults_are_found_at_once() {
     let text = SOUND.replace("dir: bin", "dir: /bin").replace("port: query}", "port: q}").replace("{signal: INT", "{signal: FOO");

@@ -74,3 +74,50 @@ async fn what_fails_says_how_and_nothing_stays() {
     assert_eq!(engine.in_flight(), 0);
     eventually("all has gone", || if running("700.125").is_empty() { Ok(()) } else { Err(format!("{:?}", running("700.125"))) });
 }
+
+/// A user that has nothing of its own here.
+const STRANGER: u32 = 212_345;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_may_be_another_user_in_its_own_view_of_its_directory() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give a process another user");
+        return;
+    }
+    let open_to_all =
+        |path: &std::path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    let (dir, hidden, place) = (tempfile::tempdir(), tempfile::tempdir(), tempfile::tempdir());
+    let (dir, hidden, place) = (dir.expect("a directory"), hidden.expect("another"), place.expect("a third"));
+    open_to_all(dir.path(), 0o711);
+    open_to_all(place.path(), 0o755);
+    let wd = hidden.path().join("data");
+    std::fs::create_dir(&wd).expect("it is made");
+    std::os::unix::fs::chown(&wd, Some(STRANGER), Some(STRANGER)).expect("root may");
+    let mut options = Options::new(dir.path().join("actions.sock"));
+    options.shim = vec![EXECUTABLE.into(), manman_stage::shim::WORD.into()];
+    (options.bound, options.users) = (true, true);
+    let engine = Engine::open(options).expect("it opens");
+    let start = |script: &str| {
+        let mut job = job(script, &dir);
+        job.wd.clone_from(&wd);
+        job.stand = manman_stage::engine::Stand { user: Some((STRANGER, STRANGER)), place: Some(place.path().to_owned()) };
+        job.limits.pids = Some(64);
+        engine.start(job)
+    };
+    let mut running =
+        start(&format!("touch \"$PWD/mine\" && {EXECUTABLE} reply \"$(id -u) $(id -G) $PWD $(cat /root/.profile 2>&1 | wc -c)\""));
+    let Answer::Reply(answer) = running.answer().await else { panic!("{:?}", engine.record(running.id)) };
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(said.starts_with(&format!("{STRANGER} {STRANGER} {} ", place.path().display())), "{said}");
+    assert!(wd.join("mine").exists(), "what it wrote is in the real directory");
+    assert_eq!(std::fs::read_dir(place.path()).expect("it is there").count(), 0, "and nobody else sees it under the other name");
+    // Another user's request is not to be answered, whoever knows its id.
+    let mut other = engine.start(job("sleep 5", &dir));
+    let mut thief = start(&format!("{EXECUTABLE} reply --request-id {} stolen; {EXECUTABLE} reply done", other.id));
+    let Answer::Reply(answer) = thief.answer().await else { panic!("{:?}", engine.record(thief.id)) };
+    assert_eq!(answer.body, "done");
+    assert_ne!(engine.record(other.id).expect("it runs").outcome, "answered");
+    engine.stop().await;
+    assert!(matches!(other.answer().await, Answer::Failed(Failure::Stopping)));
+}
