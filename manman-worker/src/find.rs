@@ -83,10 +83,10 @@ async fn moved(worker: &Worker, endpoint: &Endpoint) -> Endpoint {
     let mut retry = RETRY_FIRST;
     let mut said = false;
     loop {
-        if link.wait_for(|state| !state.linked).await.is_err() {
+        if link.wait_for(|state| state.away).await.is_err() {
             return std::future::pending().await;
         }
-        if tokio::time::timeout(AWAY_FOR, link.wait_for(|state| state.linked)).await.is_ok() {
+        if tokio::time::timeout(AWAY_FOR, link.wait_for(|state| !state.away)).await.is_ok() {
             retry = RETRY_FIRST;
             continue;
         }

@@ -186,7 +186,7 @@ fn a_host_that_was_found_and_has_another_address_is_found_again() -> Result<()> 
         let cable = Cable::new("d").await?;
         let home = Home::empty()?;
         let host_data = home.data().join("host");
-        let _host = host(&cable.host, &host_data, &["--lan"]).await?;
+        let _host = host(&cable.host, &host_data, &["--lan", "--settle", "0s"]).await?;
         let found = worker(&cable.worker, &home.data().join("worker"), &["--find"])?;
         until(&cable.host, &host_data, "pending").await?;
         manman(&cable.host, &host_data, &["worker", "accept", "attic"]).await.map_err(|error| anyhow!(error))?;

@@ -6,7 +6,7 @@ use manman_common::WorkerStatus;
 use manman_common::wire::Beat;
 use tokio::sync::watch;
 
-use super::{Ended, Seat, ends_session};
+use super::{Ended, Seat, ends_session, set_away};
 use crate::api::error_chain;
 use crate::app::Worker;
 use crate::clock;
@@ -25,6 +25,7 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
     loop {
         match seat.client.worker_beat(seat.id, &body(worker, Some(seat.epoch), None)).await {
             Ok(answer) => {
+                set_away(worker, false);
                 every = Duration::from_secs(u64::from(answer.next_seconds.clamp(1, 300)));
                 if std::mem::take(&mut away) {
                     tracing::info!("the host is back");
@@ -50,6 +51,7 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
                 if let Some(ended) = ends_session(&error) {
                     return ended;
                 }
+                set_away(worker, error.is_unreachable());
                 if !std::mem::replace(&mut away, true) {
                     tracing::warn!(error = error_chain(&error), "the host does not take beats; games go on without it");
                 }

@@ -44,6 +44,8 @@ pub struct LinkState {
     /// As the host last said; `None` before it has said anything in this run.
     pub status: Option<WorkerStatus>,
     pub linked: bool,
+    /// Nobody answers where the host was.
+    pub away: bool,
     /// Another process works under this worker's identity.
     pub superseded: bool,
 }
@@ -88,6 +90,8 @@ pub(crate) async fn run(worker: Arc<Worker>, endpoint: Endpoint) {
             }
             Err(error) => {
                 report(&endpoint, &error, &mut said_unreachable);
+                let unreachable = matches!(&error, RegisterError::Client(error) if error.is_unreachable());
+                set_away(&worker, unreachable);
                 let retry_after = match &error {
                     RegisterError::Client(error) => error.problem().and_then(|problem| problem.retry_after),
                     RegisterError::NoToken | RegisterError::Store(_) => None,
@@ -101,6 +105,10 @@ pub(crate) async fn run(worker: Arc<Worker>, endpoint: Endpoint) {
             () = worker.link.register_again.notified() => {}
         }
     }
+}
+
+fn set_away(worker: &Worker, away: bool) {
+    worker.link_state.send_if_modified(|state| std::mem::replace(&mut state.away, away) != away);
 }
 
 /// Tells the person once, not at every try.
@@ -166,7 +174,7 @@ async fn serve(worker: &Arc<Worker>, endpoint: &Endpoint, session: Session) -> E
     };
     let status = session.registered.status;
     worker.link_state.send_modify(|state| {
-        *state = LinkState { registration: Some(session.registration.clone()), status: Some(status), linked: false, superseded: false };
+        *state = LinkState { registration: Some(session.registration.clone()), status: Some(status), ..LinkState::default() };
     });
     let (accepted, is_accepted) = watch::channel(status != WorkerStatus::Pending);
     let seat = Seat { worker: Arc::clone(worker), client, id: session.registration.worker_id, epoch: session.registration.session_epoch };
