@@ -255,7 +255,7 @@ async fn a_page_of_another_origin_and_a_plain_request_open_nothing() {
     let host = TestHost::start().await;
     let address = listen(&host).await;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::new();
+    let http = reqwest::Client::builder().build().expect("a client");
     let ask = |origin: &'static str| {
         http.get(format!("http://{address}/feed"))
             .bearer_auth(&host.admin)
