@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    account, action, completion, console, doctor, down, events, game, login, logs, send, server, service, session, status, token, up, worker,
+    account, action, completion, console, doctor, down, events, game, login, logs, send, server, service, session, status, token, up,
+    worker,
 };
 
 /// Game servers on your own machines: one line to begin, one tool for all of them.
@@ -106,5 +107,13 @@ mod tests {
             let cli = Cli::try_parse_from(line).expect("a good line");
             assert!(cli.globals.json, "{line:?}");
         }
+    }
+
+    #[test]
+    fn what_is_revoked_is_not_what_is_shown_to_the_host() {
+        let cli = Cli::try_parse_from(["manman", "token", "revoke", "grafana"]).expect("a good line");
+        assert_eq!(cli.globals.token, None);
+        let cli = Cli::try_parse_from(["manman", "token", "revoke", "grafana", "--token", "mm_admin_x"]).expect("a good line");
+        assert_eq!(cli.globals.token.as_deref(), Some("mm_admin_x"));
     }
 }

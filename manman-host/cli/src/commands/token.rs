@@ -40,7 +40,9 @@ pub(crate) enum Token {
     #[command(after_help = "Example:\n  manman token revoke 0199f000-0000-7000-8000-000000000000")]
     Revoke {
         /// Its id, see `manman token list`; or its label, where only one has it
-        token: String,
+        // Not called `token`: that is what everybody shows to the host.
+        #[arg(value_name = "TOKEN")]
+        key: String,
     },
 }
 
@@ -67,20 +69,18 @@ impl Token {
                 output::talk("this is the only time that it is shown:");
                 app.output.done(&made, &made.token)
             }
-            Self::Revoke { token } => {
+            Self::Revoke { key } => {
                 let tokens = all().await?;
-                let mut named = tokens.iter().filter(|known| known.id.to_string() == token || (known.label == token && !token.is_empty()));
+                let mut named = tokens.iter().filter(|known| known.id.to_string() == key || (known.label == key && !key.is_empty()));
                 let known = match (named.next(), named.next()) {
                     (Some(known), None) => known,
-                    (None, _) => return Err(Failure::new(format!("there is no token `{token}`")).hint("see `manman token list`")),
+                    (None, _) => return Err(Failure::new(format!("there is no token `{key}`")).hint("see `manman token list`")),
                     (Some(_), Some(_)) => {
-                        return Err(
-                            Failure::new(format!("several tokens are called `{token}`")).hint("name its id, see `manman token list`")
-                        );
+                        return Err(Failure::new(format!("several tokens are called `{key}`")).hint("name its id, see `manman token list`"));
                     }
                 };
                 client.token_revoke(&known.id.to_string()).await.map_err(|error| refused("could not revoke it", error))?;
-                app.output.done(known, &format!("{token} is revoked"))
+                app.output.done(known, &format!("{key} is revoked"))
             }
         }
     }
