@@ -192,8 +192,8 @@ fn a_host_that_was_found_and_has_another_address_is_found_again() -> Result<()> 
         manman(&cable.host, &host_data, &["worker", "accept", "attic"]).await.map_err(|error| anyhow!(error))?;
         until(&cable.host, &host_data, "alive").await?;
         // The router gives the host another address; nobody tells the worker.
-        ip(&format!("-n {} address add 10.77.0.9/24 dev cable", cable.host)).await?;
         ip(&format!("-n {} address delete 10.77.0.1/24 dev cable", cable.host)).await?;
+        ip(&format!("-n {} address add 10.77.0.9/24 dev cable", cable.host)).await?;
         until(&cable.host, &host_data, "unknown").await?;
         let line = eventually_within(Duration::from_secs(120), "the worker finds it", async || {
             let said = found.said();
