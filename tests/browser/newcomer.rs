@@ -9,7 +9,8 @@ async fn first_game(home: &Home, browser: &Browser, name: &str) -> Result<()> {
     let port = free_port()?;
     browser.click("New server").await?;
     browser.fill("Search games", "openarena").await?;
-    browser.see("OpenArena's card", "//a[.//strong[normalize-space()='OpenArena']]").await?.click().await?;
+    let card = browser.see("OpenArena's card", "//a[.//strong[normalize-space()='OpenArena']]").await?;
+    browser.tap(&card).await?;
     browser.fill("Name", name).await?;
     browser.click("Ports, limits and restarts").await?;
     browser.fill("game", &port.to_string()).await?;

@@ -4,9 +4,13 @@ use manman_e2e::{Browser, Home, Result, Size, ensure, story};
 
 use crate::{server_page, signed_in};
 
-async fn look(browser: &Browser, name: &str) -> Result<()> {
+/// Looks at the page of this heading, loaded anew in each shade.
+async fn look(browser: &Browser, name: &str, heading: &str) -> Result<()> {
     for (dark, shade) in [(false, "light"), (true, "dark")] {
         browser.dark(dark).await?;
+        browser.page.refresh().await?;
+        browser.see(heading, &format!("//h1[contains(., '{heading}')]")).await?;
+        browser.gone("what is loading", "//*[@aria-busy='true']").await?;
         browser.screenshot(&format!("{name}-{shade}")).await?;
         browser.accessible(&format!("{name}, {shade}")).await?;
     }
@@ -25,7 +29,7 @@ fn every_page_is_fit_to_be_seen_and_heard() -> Result<()> {
         let outside = Browser::open(Size::DESKTOP).await?;
         outside.page.goto(&url).await?;
         outside.see_text("manman login").await?;
-        look(&outside, "login").await?;
+        look(&outside, "login", "manman").await?;
 
         let browser = signed_in(&home, Size::DESKTOP).await?;
         browser.see_text("creative").await?;
@@ -47,9 +51,7 @@ fn every_page_is_fit_to_be_seen_and_heard() -> Result<()> {
             for (size, suffix) in [(Size::DESKTOP, ""), (Size::PHONE, "-phone")] {
                 browser.resize(size).await?;
                 browser.page.goto(address).await?;
-                browser.see(heading, &format!("//h1[contains(., '{heading}')]")).await?;
-                browser.gone("what is loading", "//*[@aria-busy='true']").await?;
-                look(&browser, &format!("{name}{suffix}")).await?;
+                look(&browser, &format!("{name}{suffix}"), heading).await?;
                 let wide = browser.eval("document.documentElement.scrollWidth").await?;
                 ensure!(wide.as_u64() <= Some(u64::from(size.width)), "{name} is {wide} px wide in a window of {}", size.width);
             }

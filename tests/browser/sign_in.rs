@@ -1,6 +1,8 @@
 //! Who gets in, and how one gets out.
 
 use manman_e2e::{Browser, Context as _, Home, Result, Size, ensure, story};
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{login_link, signed_in};
 
@@ -23,7 +25,8 @@ fn a_stranger_is_shown_the_way_in_and_nothing_else() -> Result<()> {
 fn a_link_a_password_and_a_token_lead_in_and_signing_out_ends_every_socket() -> Result<()> {
     story(async {
         let home = Home::up_with(&["--docker", "off"]).await?;
-        home.manman(&["account", "add", "ada", "--role", "viewer", "--password", "a long enough password"]).await?.success()?;
+        let ada = json!({"name": "ada", "role": "viewer", "password": "a long enough password"});
+        home.client()?.call::<Value>(Method::POST, "/account", Some(&ada)).await?;
 
         let link = login_link(&home).await?;
         let browser = Browser::open(Size::DESKTOP).await?;

@@ -8,6 +8,7 @@ use fantoccini::elements::Element;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::devtools::Devtools;
@@ -29,11 +30,12 @@ impl Size {
     pub const PHONE: Self = Self { width: 390, height: 844 };
 }
 
-/// A window of a browser. It ends with its driver when it is dropped.
+/// A window of a browser, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Browser {
     pub page: Client,
-    _driver: Program,
+    driver: Program,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -42,13 +44,15 @@ impl Browser {
             .context("ChromeDriver is missing; `apt-get install chromium chromium-driver`")?;
         let said = driver.line("ChromeDriver was started successfully on port ", Duration::from_secs(30)).await?;
         let port = said.trim_end_matches('.').rsplit(' ').next().unwrap_or_default().to_owned();
+        let profile = tempfile::Builder::new().prefix("manman-browser-").tempdir()?;
+        let folder = format!("--user-data-dir={}", profile.path().display());
         let options = json!({
-            "goog:chromeOptions": {"args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--lang=en"]},
+            "goog:chromeOptions": {"args": [folder, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--lang=en"]},
             "goog:loggingPrefs": {"browser": "ALL"},
         });
         let Value::Object(options) = options else { bail!("the options are an object") };
         let page = ClientBuilder::new(HttpConnector::new()).capabilities(options).connect(&format!("http://127.0.0.1:{port}")).await?;
-        let browser = Self { page, _driver: driver };
+        let browser = Self { page, driver, profile };
         browser.resize(size).await?;
         Ok(browser)
     }
@@ -76,11 +80,9 @@ impl Browser {
     pub async fn complaints(&self) -> Result<Vec<String>> {
         let entries = self.page.issue_cmd(Devtools { path: "se/log", body: json!({"type": "browser"}) }).await?;
         let entries = entries.as_array().cloned().unwrap_or_default();
-        Ok(entries
-            .iter()
-            .filter(|entry| entry["level"] == "SEVERE")
-            .filter_map(|entry| entry["message"].as_str().map(str::to_owned))
-            .collect())
+        let messages = entries.iter().filter(|entry| entry["level"] == "SEVERE").filter_map(|entry| entry["message"].as_str());
+        // Docker gives and takes interfaces of this machine meanwhile; the page asks again.
+        Ok(messages.filter(|message| !message.contains("ERR_NETWORK_CHANGED")).map(str::to_owned).collect())
     }
 
     /// The first visible element that an XPath finds, waited for.
@@ -148,7 +150,7 @@ impl Browser {
             let element = self.page.find_all(Locator::XPath(&xpath)).await.map_err(|error| error.to_string())?;
             for element in element {
                 if element.is_displayed().await.unwrap_or(false) && can_be_used(&element).await {
-                    return element.click().await.map_err(|error| error.to_string());
+                    return self.tap(&element).await.map_err(|error| format!("{error:#}"));
                 }
             }
             Err(self.text().await.unwrap_or_default())
@@ -156,10 +158,18 @@ impl Browser {
         .await
     }
 
+    /// Clicks an element, brought to where nothing lies over it.
+    pub async fn tap(&self, element: &Element) -> Result<()> {
+        let middle = "arguments[0].scrollIntoView({block: 'center'})";
+        self.page.execute(middle, vec![serde_json::to_value(element)?]).await?;
+        Ok(element.click().await?)
+    }
+
     /// Writes into the field of this label, in place of what was there.
     pub async fn fill(&self, label: &str, text: &str) -> Result<()> {
         let field = self.field(label).await?;
-        field.clear().await?;
+        // As a person does it: WebDriver's own clearing is no input to the page. Ctrl+A, then Delete.
+        field.send_keys("\u{E009}a\u{E000}\u{E017}").await?;
         field.send_keys(text).await.with_context(|| format!("write into `{label}`"))
     }
 
@@ -222,6 +232,14 @@ impl Browser {
             .collect();
         ensure!(grave.is_empty(), "axe-core on {page}:\n{}", grave.join("\n"));
         Ok(())
+    }
+}
+
+/// ChromeDriver leaves its browser behind when it is killed; each is known by its profile.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.driver.end_now();
+        crate::process::end_those_with(&self.profile.path().to_string_lossy());
     }
 }
 

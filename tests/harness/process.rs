@@ -117,9 +117,27 @@ impl Program {
         let _ = self.signal(Signal::KILL);
     }
 
+    /// SIGKILL, for where nobody can await.
+    pub(crate) fn end_now(&self) {
+        // One that has ended already is what was wanted.
+        let _ = self.signal(Signal::KILL);
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+/// SIGKILL for every process that was started with this text among its arguments.
+pub(crate) fn end_those_with(text: &str) {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&arguments).contains(text) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 

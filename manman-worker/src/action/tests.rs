@@ -38,7 +38,7 @@ async fn a_run_is_begun_once_and_its_end_is_told_once() {
         !store.action_begin(one.clone(), event("server.action_started", &one, "begins")).await.expect("looked up"),
         "the same id again"
     );
-    assert_eq!(store.actions_cut_off().await.expect("read"), [one.clone()]);
+    assert_eq!(store.actions_cut_off().await.expect("read"), std::slice::from_ref(&one));
     // Its worker was killed: the next one says so, and only once.
     let over = ended(&one, &Err(Failed::interrupted()));
     assert_eq!((over.state, over.reason), (ActionState::Failed, Some(ActionFailure::Interrupted)));

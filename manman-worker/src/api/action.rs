@@ -87,6 +87,5 @@ fn action_id(text: &str) -> Result<CommandId, Problem> {
 async fn soon(mut told: watch::Receiver<ActionRun>) -> ActionRun {
     // Ended or not by then, it is told as it is.
     let _ = tokio::time::timeout(SOON, told.wait_for(|run| run.state != ActionState::Running)).await;
-    let run = told.borrow().clone();
-    run
+    told.borrow().clone()
 }
