@@ -50,9 +50,7 @@ pub enum Door {
 pub fn router(app: &AppRef, door: Door) -> Router {
     let api = match door {
         Door::Public => api(),
-        Door::Internal => {
-            api().merge(manman_front_door::registry::routes(app.registry.clone())).merge(crate::front_door::internal(app))
-        }
+        Door::Internal => api().merge(manman_front_door::registry::routes(app.registry.clone())).merge(crate::front_door::internal(app)),
     };
     let (router, openapi) = api.split_for_parts();
     let router = router.merge(super::docs::routes(super::docs::finish(openapi))).merge(super::assets::routes());

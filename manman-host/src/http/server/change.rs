@@ -211,7 +211,9 @@ fn what_changed(server: &Server, wish: &Wish) -> Vec<String> {
     if *restart != wish.request.restart {
         changed.push("restart policy".to_owned());
     }
-    let own = |actions: &std::collections::BTreeMap<_, _>| actions.iter().map(|(name, action)| (String::clone(name), format!("{action:?}"))).collect();
+    let own = |actions: &std::collections::BTreeMap<_, _>| {
+        actions.iter().map(|(name, action)| (String::clone(name), format!("{action:?}"))).collect()
+    };
     let (old, new): (std::collections::BTreeMap<String, String>, _) = (own(actions), own(&wish.request.actions));
     changed.extend(changed_keys(&old, &new).map(|name| format!("action {name}")));
     if changed.is_empty() && (wish.run_changed || wish.run.actions != server.run.actions) {
