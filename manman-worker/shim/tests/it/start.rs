@@ -138,7 +138,9 @@ fn a_shim_that_is_killed_before_the_start_leaves_no_game() {
                     let _ = rustix::process::pidfd_send_signal(&child, rustix::process::Signal::KILL);
                 }
                 until("it is gone", || (!is_alive(state.child.pid)).then_some(()));
-                if let Ok(pid) = std::fs::read_to_string(instance.path("data/pid")) {
+                // The shell may have been killed between opening the file and writing it.
+                let written = std::fs::read_to_string(instance.path("data/pid")).unwrap_or_default();
+                if let Some(pid) = Some(written).filter(|pid| pid.ends_with('\n')) {
                     assert_eq!(pid.trim(), state.child.pid.to_string());
                 }
             }
