@@ -1,6 +1,7 @@
 // The log on the page: of a hundred thousand rows only those in sight are elements. Made by hand
 // instead of with Preact, since all of them may change sixty times a second.
 
+import { elementsIn } from './elements.js';
 import { CLAMP, Layout } from './layout.js';
 import { GAP, LogModel } from './model.js';
 import { plain } from './sgr.js';
@@ -56,7 +57,7 @@ export class LogView {
     this.cost = 0;
     this.lastTold = 0;
     this.end = new AbortController();
-    this.#build(element);
+    Object.assign(this, elementsIn(element));
     this.selection = new LogSelection(this.scroller, this.space, {
       rows: () => [this.model.firstRow, this.model.endRow],
       textOf: (row) => this.#shown(row),
@@ -66,24 +67,6 @@ export class LogView {
       signal: this.end.signal,
     });
     this.#listen();
-  }
-
-  #build(element) {
-    this.scroller = document.createElement('div');
-    this.scroller.className = 'log-scroll';
-    this.scroller.tabIndex = 0;
-    this.scroller.setAttribute('role', 'log');
-    // A screen reader would drown: it is told in counts elsewhere, and reads here when asked to.
-    this.scroller.setAttribute('aria-live', 'off');
-    this.scroller.setAttribute('aria-label', 'Log');
-    this.space = document.createElement('div');
-    this.space.className = 'log-space';
-    this.probe = document.createElement('span');
-    this.probe.className = 'log-probe';
-    this.probe.textContent = '0'.repeat(100);
-    this.probe.setAttribute('aria-hidden', 'true');
-    this.scroller.append(this.space, this.probe);
-    element.append(this.scroller);
   }
 
   #listen() {

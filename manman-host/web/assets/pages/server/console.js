@@ -137,7 +137,7 @@ export function Console({ server, game, query }) {
     <//>
     ${STATES[settled] && settled === state && html`<div class="console-state" role="status"><${Icon} name="offline" size=${16} />${STATES[settled]}</div>`}
     <div class="log-place" ref=${place}>
-      ${view.count === 0 && html`<p class="log-empty muted">${state === 'connecting' ? 'Looking at the log…' : STATES[state] ?? 'Nothing has been printed yet.'}</p>`}
+      ${view.count === 0 && html`<p class="log-empty muted">${state === 'connecting' || state !== settled ? 'Looking at the log…' : STATES[state] ?? 'Nothing has been printed yet.'}</p>`}
       ${!view.follow && html`<button type="button" class="log-pill" onClick=${() => log.current.toEnd()}>
         ${view.news > 0 ? `${view.news.toLocaleString()} new ${view.news === 1 ? 'line' : 'lines'}` : 'To the end'} <span aria-hidden="true">↓</span></button>`}
     </div>
