@@ -3,6 +3,7 @@
 //! `tests/bench/run` builds the release programs and prints the table; nothing here asserts a time.
 
 mod commands;
+mod console;
 mod feed;
 mod front_door;
 mod idle;
@@ -48,6 +49,9 @@ fn main() -> Result<()> {
         }
         if wanted("feed") {
             feed::measure().await?;
+        }
+        if wanted("console") {
+            console::measure().await?;
         }
         if wanted("process") {
             process::measure().await?;

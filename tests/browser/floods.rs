@@ -1,8 +1,6 @@
 //! A hundred thousand lines on one page.
 
-use manman_e2e::{Home, Result, Size, ensure, story};
-
-use crate::{server_page, signed_in};
+use manman_e2e::{Browser, Home, Result, Size, ensure, story};
 
 #[test]
 fn a_hundred_thousand_lines_are_followed_scrolled_and_searched() -> Result<()> {
@@ -10,8 +8,8 @@ fn a_hundred_thousand_lines_are_followed_scrolled_and_searched() -> Result<()> {
         let home = Home::up().await?;
         home.printer("flood", &["printer"]).await?;
         home.manman(&["server", "start", "flood", "--wait=60s"]).await?.success()?;
-        let browser = signed_in(&home, Size::DESKTOP).await?;
-        browser.page.goto(&server_page(&home, "flood").await?).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
+        browser.page.goto(&home.server_page("flood").await?).await?;
         browser.log_line(&["printer: ready"]).await?;
         browser.fill("Console line", "print 10000 100000\n").await?;
         browser.log_line(&["printed 100000 lines"]).await?;

@@ -1,9 +1,7 @@
 //! The host dies under an open page and comes back.
 
-use manman_e2e::{Home, Result, Size, ensure, free_port, story};
+use manman_e2e::{Browser, Home, Result, Size, ensure, free_port, story};
 use serde_json::Value;
-
-use crate::{server_page, signed_in};
 
 #[test]
 fn an_open_page_says_that_the_host_is_away_and_recovers_by_itself() -> Result<()> {
@@ -17,8 +15,8 @@ fn an_open_page_says_that_the_host_is_away_and_recovers_by_itself() -> Result<()
         home.printer("clock", &["printer"]).await?;
         home.manman(&["server", "start", "clock", "--wait=60s"]).await?.success()?;
 
-        let browser = signed_in(&home, Size::DESKTOP).await?;
-        browser.page.goto(&server_page(&home, "clock").await?).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
+        browser.page.goto(&home.server_page("clock").await?).await?;
         browser.state("Ready").await?;
         browser.fill("Console line", "before\n").await?;
         browser.log_line(&["echo", "before"]).await?;

@@ -1,9 +1,7 @@
 //! What a game prints is shown, never run.
 
-use manman_e2e::{Home, Result, Size, ensure, story};
+use manman_e2e::{Browser, Home, Result, Size, ensure, story};
 use serde_json::json;
-
-use crate::{server_page, signed_in};
 
 #[test]
 fn hostile_lines_are_shown_and_never_run() -> Result<()> {
@@ -11,8 +9,8 @@ fn hostile_lines_are_shown_and_never_run() -> Result<()> {
         let home = Home::up().await?;
         home.printer("loud", &["printer"]).await?;
         home.manman(&["server", "start", "loud", "--wait=60s"]).await?.success()?;
-        let browser = signed_in(&home, Size::DESKTOP).await?;
-        browser.page.goto(&server_page(&home, "loud").await?).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
+        browser.page.goto(&home.server_page("loud").await?).await?;
         browser.fill("Console line", "hostile\n").await?;
         browser.log_line(&["the end of the hostile lines"]).await?;
         let text = browser.text().await?;
@@ -32,7 +30,7 @@ fn hostile_lines_are_shown_and_never_run() -> Result<()> {
 fn what_is_injected_into_the_page_does_not_run() -> Result<()> {
     story(async {
         let home = Home::up_with(&["--docker", "off"]).await?;
-        let browser = signed_in(&home, Size::DESKTOP).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
         let inject = r#"
             document.body.insertAdjacentHTML('beforeend', '<img src="data:," onerror="window.hacked = 1"><b id="styled" style="color: red">b</b>');
             const inline = document.createElement('script'); inline.textContent = 'window.hacked = 2'; document.body.append(inline);

@@ -2,8 +2,6 @@
 
 use manman_e2e::{Browser, Home, Result, Size, ensure, eventually, free_port, story};
 
-use crate::signed_in;
-
 /// Takes a newcomer from the link to a game that has answered and is stopped again.
 async fn first_game(home: &Home, browser: &Browser, name: &str) -> Result<()> {
     let port = free_port()?;
@@ -38,7 +36,7 @@ async fn first_game(home: &Home, browser: &Browser, name: &str) -> Result<()> {
 fn a_newcomer_runs_a_game_from_the_desktop() -> Result<()> {
     story(async {
         let home = Home::up().await?;
-        let browser = signed_in(&home, Size::DESKTOP).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
         first_game(&home, &browser, "arena").await
     })
 }
@@ -47,7 +45,7 @@ fn a_newcomer_runs_a_game_from_the_desktop() -> Result<()> {
 fn a_newcomer_runs_a_game_from_a_phone() -> Result<()> {
     story(async {
         let home = Home::up().await?;
-        let browser = signed_in(&home, Size::PHONE).await?;
+        let browser = Browser::signed_in(&home, Size::PHONE).await?;
         first_game(&home, &browser, "pocket").await?;
         let wide = browser.eval("document.documentElement.scrollWidth").await?;
         ensure!(wide.as_u64() <= Some(390), "the page is {wide} px wide on a phone");

@@ -2,8 +2,6 @@
 
 use manman_e2e::{Browser, Home, Result, Size, ensure, free_port, story};
 
-use crate::{server_page, signed_in};
-
 /// Looks at the page of this heading, loaded anew in each shade.
 async fn look(browser: &Browser, name: &str, heading: &str) -> Result<()> {
     for (dark, shade) in [(false, "light"), (true, "dark")] {
@@ -31,9 +29,9 @@ fn every_page_is_fit_to_be_seen_and_heard() -> Result<()> {
         outside.see_text("manman login").await?;
         look(&outside, "login", "manman").await?;
 
-        let browser = signed_in(&home, Size::DESKTOP).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
         browser.see_text("arena").await?;
-        let server = server_page(&home, "arena").await?;
+        let server = home.server_page("arena").await?;
         let worker = home.json(&["worker", "list"]).await?;
         let machine = format!("{url}/#/machine/{}", worker[0]["id"].as_str().unwrap_or_default());
         let pages = [

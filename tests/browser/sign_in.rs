@@ -4,8 +4,6 @@ use manman_e2e::{Browser, Context as _, Home, Result, Size, ensure, story};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{login_link, signed_in};
-
 #[test]
 fn a_stranger_is_shown_the_way_in_and_nothing_else() -> Result<()> {
     story(async {
@@ -28,7 +26,7 @@ fn a_link_a_password_and_a_token_lead_in_and_signing_out_ends_every_socket() -> 
         let ada = json!({"name": "ada", "role": "viewer", "password": "a long enough password"});
         home.client()?.call::<Value>(Method::POST, "/account", Some(&ada)).await?;
 
-        let link = login_link(&home).await?;
+        let link = home.login_link().await?;
         let browser = Browser::open(Size::DESKTOP).await?;
         browser.page.goto(&link).await?;
         browser.see("the fleet", "//h1[normalize-space()='Fleet']").await?;
@@ -67,7 +65,7 @@ fn a_link_a_password_and_a_token_lead_in_and_signing_out_ends_every_socket() -> 
 fn another_site_can_not_use_somebodys_cookie() -> Result<()> {
     story(async {
         let home = Home::up_with(&["--docker", "off"]).await?;
-        let browser = signed_in(&home, Size::DESKTOP).await?;
+        let browser = Browser::signed_in(&home, Size::DESKTOP).await?;
         let url = home.context("url")?;
         let feed = url.replace("http", "ws");
         // A page of another origin, in the same browser, with the cookie in its jar.

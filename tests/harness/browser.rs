@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::devtools::Devtools;
-use crate::process::Program;
+use crate::home::Home;
+use crate::process::{Program, processes_with};
 use crate::wait::eventually_within;
 
 /// Time for something to appear on a page; a machine with two cores may be busy with games.
@@ -55,6 +56,27 @@ impl Browser {
         let browser = Self { page, driver, profile };
         browser.resize(size).await?;
         Ok(browser)
+    }
+
+    /// A browser that has followed a one-time link to the fleet.
+    pub async fn signed_in(home: &Home, size: Size) -> Result<Self> {
+        let browser = Self::open(size).await?;
+        browser.page.goto(&home.login_link().await?).await?;
+        browser.see("the fleet", "//h1[normalize-space()='Fleet']").await?;
+        Ok(browser)
+    }
+
+    /// Memory of the open page's own process, in bytes: its share of what is shared, and what is its own.
+    #[must_use]
+    pub fn page_memory(&self) -> u64 {
+        let renderers = processes_with(&self.profile.path().to_string_lossy(), "--type=renderer");
+        let sizes = renderers.iter().filter_map(|pid| {
+            let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = memory.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+        });
+        // Chromium keeps an empty one in reserve.
+        sizes.max().unwrap_or(0) * 1024
     }
 
     /// Gives the page exactly this size, whatever the window's frame takes.
@@ -239,7 +261,10 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         self.driver.end_now();
-        crate::process::end_those_with(&self.profile.path().to_string_lossy());
+        for pid in processes_with(&self.profile.path().to_string_lossy(), "") {
+            // One that has ended meanwhile is what was wanted.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }
 

@@ -108,6 +108,19 @@ impl Home {
         serde_json::from_str(&text).with_context(|| format!("`manman {}` printed {text}", arguments.join(" ")))
     }
 
+    /// A link that signs a browser in once, as `manman login` prints it.
+    pub async fn login_link(&self) -> Result<String> {
+        let said = self.manman(&["login"]).await?.success()?;
+        let link = said.split_ascii_whitespace().find(|word| word.contains("/login?code="));
+        link.map(str::to_owned).with_context(|| format!("no link in {said:?}"))
+    }
+
+    /// The address of a server's page in the console.
+    pub async fn server_page(&self, name: &str) -> Result<String> {
+        let server = self.client()?.server_show(name).await?;
+        Ok(format!("{}/#/server/{}", self.context("url")?, server.id))
+    }
+
     /// A server that prints, bare, without ports: `printer ARGV…`.
     pub async fn printer(&self, name: &str, argv: &[&str]) -> Result<Value> {
         let body =

@@ -129,16 +129,16 @@ impl Program {
     }
 }
 
-/// SIGKILL for every process that was started with this text among its arguments.
-pub(crate) fn end_those_with(text: &str) {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return };
-    for entry in entries.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
+/// The processes that were started with both of these among their arguments.
+pub(crate) fn processes_with(one: &str, other: &str) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let with_both = |entry: &std::fs::DirEntry| {
         let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&arguments).contains(text) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
+        let arguments = String::from_utf8_lossy(&arguments);
+        arguments.contains(one) && arguments.contains(other)
+    };
+    let found = entries.flatten().filter(with_both);
+    found.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 fn collect(stream: Option<impl AsyncRead + Unpin + Send + 'static>, lines: &Arc<Mutex<Vec<String>>>) {
