@@ -25,6 +25,8 @@ const SILENT_PINGS_MAX: u32 = 4;
 /// may sleep, and it costs one window of memory.
 const WRITE_WITHIN: Duration = Duration::from_secs(600);
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
+/// How long a client may take to read what was sent before the farewell.
+const READ_OUT_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn serve(socket: WebSocket, feed: LogFeed, tenure: Tenure, format: LogFormat) {
     let (sink, stream) = socket.split();
@@ -36,7 +38,12 @@ pub(super) async fn serve(socket: WebSocket, feed: LogFeed, tenure: Tenure, form
             reader.sink.send(Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))).await
         };
         // A client that is gone hears nothing, and that is all right.
-        let _ = tokio::time::timeout(FAREWELL_WITHIN, words).await;
+        if matches!(tokio::time::timeout(FAREWELL_WITHIN, words).await, Ok(Ok(()))) {
+            // To close on an unread word of the client's, such as its answer to a ping, resets the
+            // connection, and takes from it what it has not read yet.
+            let read_out = async { while matches!(reader.stream.next().await, Some(Ok(_))) {} };
+            let _ = tokio::time::timeout(READ_OUT_WITHIN, read_out).await;
+        }
     }
 }
 
