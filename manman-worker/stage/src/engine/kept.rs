@@ -1,11 +1,12 @@
 //! One life of a process of a pool.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::os::fd::AsFd as _;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,6 +17,9 @@ use super::supervise::{TERM_GRACE, reap, watched};
 use super::{Failure, Inner, Stream};
 use crate::config::{LogStdout, Route};
 use crate::shim;
+
+/// For what it printed before it ended; a process that left its group may hold the pipe for longer.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Comes back when it has gone, with what its requests are told.
 pub(crate) async fn live(
@@ -39,11 +43,15 @@ pub(crate) async fn live(
     known(pid.as_raw_nonzero().get());
     let logs = Arc::new(Mutex::new(Logs::default()));
     let label = format!("{} {}", route.verb, route.template);
+    let mut last_words = None;
     for (pipe, stream) in [(process.stdout.take(), Stream::Stdout), (process.stderr.take(), Stream::Stderr)] {
         let sink =
             Sink { id, label: label.clone(), stream, logs: logs.clone(), log: route.log != LogStdout::No, events: None, whole: None };
-        // Ends with the pipe's last writer; nobody waits for it.
-        pipe.map(|pipe| tokio::spawn(drain(pipe, sink)));
+        // Ends with the pipe's last writer.
+        let drained = pipe.map(|pipe| tokio::spawn(drain(pipe, sink)));
+        if matches!(stream, Stream::Stderr) {
+            last_words = drained;
+        }
     }
     let (mut code, mut signal) = (None, None);
     if let Some(exit) = process.pidfd.take().and_then(watched) {
@@ -75,6 +83,9 @@ pub(crate) async fn live(
     leaf.clear().await;
     let usage = reap(inner, process, id, started.elapsed());
     inner.metrics.ended(Some(&usage));
+    if let Some(drained) = last_words {
+        let _ = timeout(LAST_WORDS, drained).await;
+    }
     let stderr_tail = logs.lock().unwrap_or_else(PoisonError::into_inner).stderr_tail();
     Failure::Exited { code, signal, out_of_memory, stderr_tail }
 }
