@@ -195,11 +195,14 @@ export class LogView {
   #tell(now = false) {
     const time = performance.now();
     clearTimeout(this.telling);
-    if (!now && time - this.lastTold < TOLD_EVERY_MS) {
+    // The first line at once: until it is told of, the place says that it is empty.
+    const first = this.model.count > 0 && !this.toldSome;
+    if (!now && !first && time - this.lastTold < TOLD_EVERY_MS) {
       this.telling = setTimeout(() => this.#tell(true), TOLD_EVERY_MS);
       return;
     }
     this.lastTold = time;
+    this.toldSome = this.model.count > 0;
     if (this.end.signal.aborted) return;
     const { model } = this;
     this.hooks.changed({
