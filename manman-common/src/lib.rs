@@ -15,6 +15,7 @@ pub mod link;
 pub mod logs;
 pub mod message;
 pub mod name;
+pub mod session;
 pub mod spec;
 pub mod status;
 pub mod time;

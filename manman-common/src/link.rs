@@ -95,6 +95,9 @@ pub struct InventoryItem {
     pub generation: Generation,
     pub phase: Phase,
     pub instance: Option<InstanceId>,
+    /// [`ServerSpec::epoch`] of the spec that the worker has.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// From the host.
@@ -118,6 +121,10 @@ pub enum ToWorker {
     /// The host has stored the worker's events up to this one.
     EventsStored {
         up_to: u64,
+    },
+    /// The host has these replies: the worker need not keep them for a duplicate.
+    RepliesStored {
+        ids: Vec<CommandId>,
     },
     /// A request to the worker's own routes, answered with [`ToHost::Reply`].
     Call(Call),

@@ -55,7 +55,19 @@ pub struct ServerSpec {
     /// With `Deleted`: whether the server's data goes too.
     #[serde(default)]
     pub purge: bool,
+    /// Which assignment of the server to a worker this is, from 1; +1 with each move. A worker, and
+    /// a data directory, that has seen a higher one refuses it.
+    #[serde(default = "first_epoch")]
+    pub epoch: u64,
+    /// Seconds of its lease: without a word from the host for so long, the server is stopped, so that
+    /// it may be started elsewhere. `None` runs for ever without the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
     pub run: RunSpec,
+}
+
+fn first_epoch() -> u64 {
+    1
 }
 
 /// The part of a spec that an instance is made from: a running game keeps the one it started with.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::session::{Memory, Quarantine, SessionTerms};
 use crate::{Name, Revision, RunId, ServerStatus, SessionEpoch, Timestamp, WorkerId, WorkerStatus};
 
 /// `POST /worker`; an empty body is fine.
@@ -59,6 +60,9 @@ pub struct RegisterWorker {
     /// Absent only for a registration by hand, which runs nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessIdentity>,
+    /// What it remembers of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
 }
 
 /// Which process, of which boot, of which machine, from which data directory.
@@ -127,6 +131,12 @@ pub struct Registered {
     pub token: Option<String>,
     pub host_id: uuid::Uuid,
     pub heartbeat_seconds: u32,
+    /// To be shown at the next registration, and stored before the first beat: a beat in this
+    /// session says that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_token: Option<String>,
+    #[serde(default)]
+    pub terms: SessionTerms,
 }
 
 /// `POST /worker/{id}/health`; an empty body is a beat, too.
@@ -137,6 +147,8 @@ pub struct Beat {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_epoch: Option<SessionEpoch>,
     pub observed_revision: Revision,
+    /// The worker's own transactions so far.
+    pub state_seq: u64,
     pub servers: Vec<ServerStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<MachineUsage>,
@@ -161,6 +173,8 @@ pub struct BeatAnswer {
     pub desired_revision: Revision,
     pub next_seconds: u32,
     pub status: WorkerStatus,
+    #[serde(default)]
+    pub terms: SessionTerms,
 }
 
 /// A worker as everybody sees it.
@@ -182,6 +196,13 @@ pub struct WorkerView {
     pub observed_revision: Revision,
     /// Whether its link is open.
     pub linked: bool,
+    /// It keeps what runs and does nothing else, until somebody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+    /// It follows this host with reserve: the host's database went back in time, and nobody has
+    /// confirmed yet that what it says still holds.
+    #[serde(default)]
+    pub rebase_needed: bool,
     /// When it was last heard of, since the host's own start.
     pub last_seen: Option<Timestamp>,
     pub servers: u32,

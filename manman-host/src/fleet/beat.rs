@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use manman_common::error::GoneReason;
+use manman_common::session::SessionTerms;
 use manman_common::wire::{Beat, BeatAnswer};
 
 use super::Fleet;
@@ -17,7 +18,7 @@ impl Fleet {
     /// not make a worker stale: what could not be written is written later.
     pub(crate) async fn beat(&self, app: &App, machine: &Arc<Machine>, beat: Beat) -> Result<BeatAnswer, GoneReason> {
         self.stats.beats.add(1);
-        let Beat { session_epoch, observed_revision, servers, usage, status } = beat;
+        let Beat { session_epoch, observed_revision, servers, usage, status, state_seq: _ } = beat;
         let (changed, look) = {
             let mut state = machine.lock();
             state.admits(session_epoch)?;
@@ -44,7 +45,12 @@ impl Fleet {
             tracing::warn!(worker.id = %machine.id, %error, "the desired revision could not be read");
         }
         let state = machine.lock();
-        Ok(BeatAnswer { desired_revision: state.desired_revision, next_seconds: HEARTBEAT_SECONDS, status: state.status })
+        Ok(BeatAnswer {
+            desired_revision: state.desired_revision,
+            next_seconds: HEARTBEAT_SECONDS,
+            status: state.status,
+            terms: SessionTerms::default(),
+        })
     }
 
     /// Anything that comes over a link shows that its worker lives; whether that is news.

@@ -122,6 +122,7 @@ pub(crate) fn registration(name: &str, process: Option<ProcessIdentity>) -> Regi
             .expect("capabilities"),
         labels: BTreeMap::new(),
         process,
+        memory: None,
     }
 }
 
@@ -344,7 +345,7 @@ fn handle(frame: ToWorker, out: &mpsc::UnboundedSender<Message>, state: &Arc<Sta
             inner.credit.remove(&stream);
             state.moved.notify_waiters();
         }
-        ToWorker::Welcome { .. } | ToWorker::EventsStored { .. } | ToWorker::Goodbye { .. } => {}
+        ToWorker::Welcome { .. } | ToWorker::EventsStored { .. } | ToWorker::RepliesStored { .. } | ToWorker::Goodbye { .. } => {}
     }
 }
 

@@ -121,8 +121,18 @@ pub(super) async fn create(State(worker): State<Arc<Worker>>, body: Bytes) -> Ap
             .hint("unfreeze it with POST /unfreeze")
             .into());
     }
-    let spec =
-        ServerSpec { id, name, generation: Generation::new(1), desired, stop_mode: StopMode::Graceful, restart_seq: 0, purge: false, run };
+    let spec = ServerSpec {
+        id,
+        name,
+        generation: Generation::new(1),
+        desired,
+        stop_mode: StopMode::Graceful,
+        restart_seq: 0,
+        purge: false,
+        epoch: 1,
+        lease_seconds: None,
+        run,
+    };
     let status = match worker.create_here(spec).await? {
         Created::New => StatusCode::CREATED,
         Created::Same => StatusCode::OK,

@@ -100,6 +100,8 @@ fn spec() -> ServerSpec {
         stop_mode: StopMode::Graceful,
         restart_seq: 0,
         purge: false,
+        epoch: 1,
+        lease_seconds: None,
         run: serde_json::from_value(run).expect("a spec"),
     }
 }

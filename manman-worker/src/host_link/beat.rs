@@ -83,6 +83,7 @@ pub(crate) fn body(worker: &Worker, session_epoch: Option<manman_common::Session
     Beat {
         session_epoch,
         observed_revision: worker.revision(),
+        state_seq: 0,
         servers: worker.statuses().values().cloned().collect(),
         usage: Some(worker.usage()),
         status: Some(status.unwrap_or(own)),

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::Seat;
 use super::streams::Streams;
-use super::sync::{Next, Sync};
 use super::transport::{Closed, Connection, LinkBroken, Outgoing};
 use crate::api::error_chain;
+use manman_link::sync::{Next, Sync};
 
 /// Changes of status that come together are sent together; nobody sees the difference.
 const STATUS_DELAY: Duration = Duration::from_millis(20);
@@ -111,6 +111,7 @@ impl<'a> Conversation<'a> {
                 generation: status.generation,
                 phase: status.phase,
                 instance: status.instance,
+                epoch: 1,
             })
             .collect();
         let hello = Hello {
@@ -126,7 +127,7 @@ impl<'a> Conversation<'a> {
     async fn receive(&mut self, frame: ToWorker) -> Result<(), Over> {
         match frame {
             // Taken care of by the loop, which knows when statuses are due.
-            ToWorker::Welcome { .. } => Ok(()),
+            ToWorker::Welcome { .. } | ToWorker::RepliesStored { .. } => Ok(()),
             ToWorker::Index { revision, servers } => {
                 let differing = match self.seat.worker.differing(servers).await {
                     Ok(differing) => differing,

@@ -10,7 +10,7 @@ mod conversation;
 mod dial;
 mod register;
 mod streams;
-mod sync;
+
 mod transport;
 
 use std::sync::Arc;
@@ -160,6 +160,7 @@ async fn registration_body(worker: &Worker, endpoint: &Endpoint) -> RegisterWork
         capabilities: machine::capabilities(config, &worker.data_dir, worker.driver_reports().await),
         labels: config.labels.clone(),
         process: Some(worker.process.clone()),
+        memory: None,
     }
 }
 

@@ -41,6 +41,8 @@ impl TryFrom<Row> for ServerSpec {
             },
             restart_seq: u64::try_from(row.restart_seq).map_err(|_| bad("restart_seq", &row.restart_seq.to_string()))?,
             purge: row.purge,
+            epoch: 1,
+            lease_seconds: None,
             run: row.run.0,
         })
     }

@@ -41,6 +41,8 @@ pub(super) fn brief(worker: &WorkerView) -> WorkerView {
         desired_revision: Revision::default(),
         observed_revision: Revision::default(),
         linked: worker.linked,
+        quarantine: None,
+        rebase_needed: false,
         last_seen: worker.last_seen,
         servers: 0,
         created_at: worker.created_at,

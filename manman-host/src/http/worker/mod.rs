@@ -97,6 +97,8 @@ pub(crate) fn view(app: &App, row: WorkerRow) -> WorkerView {
         desired_revision: row.desired_revision,
         observed_revision: row.observed_revision,
         linked: false,
+        quarantine: None,
+        rebase_needed: false,
         last_seen: None,
         servers: row.servers,
         created_at: row.created_at,

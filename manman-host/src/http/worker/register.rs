@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use manman_common::session::SessionTerms;
 use manman_common::wire::{RegisterWorker, Registered, Scope};
 use manman_common::{Kind, Name, Problem, SessionEpoch, WorkerId, WorkerStatus};
 
@@ -85,7 +86,7 @@ pub(super) async fn register(
 }
 
 fn facts(request: RegisterWorker, peer: std::net::IpAddr) -> ApiResult<SessionFacts> {
-    let RegisterWorker { worker_name: _, ip_address, api_url, api_port, api_token, capabilities, labels, process } = request;
+    let RegisterWorker { worker_name: _, ip_address, api_url, api_port, api_token, capabilities, labels, process, memory: _ } = request;
     if labels.len() > LABELS_MAX {
         return Err(Problem::invalid("labels", format!("a worker has at most {LABELS_MAX} labels")).into());
     }
@@ -178,7 +179,16 @@ async fn begin_session(app: &AppRef, machine: &Arc<Machine>, facts: &SessionFact
 }
 
 fn registered(app: &AppRef, id: WorkerId, status: WorkerStatus, session_epoch: SessionEpoch, token: Option<String>) -> Registered {
-    Registered { id, status, session_epoch, token, host_id: app.host_id, heartbeat_seconds: HEARTBEAT_SECONDS }
+    Registered {
+        id,
+        status,
+        session_epoch,
+        token,
+        host_id: app.host_id,
+        heartbeat_seconds: HEARTBEAT_SECONDS,
+        resume_token: None,
+        terms: SessionTerms::default(),
+    }
 }
 
 async fn refused(app: &AppRef, machine: &Machine, asked: &Name, peer: std::net::IpAddr) -> ApiResult<()> {

@@ -22,6 +22,8 @@ pub(crate) fn spec(number: u128) -> ServerSpec {
         stop_mode: StopMode::Graceful,
         restart_seq: 0,
         purge: false,
+        epoch: 1,
+        lease_seconds: None,
         run: RunSpec { restart: RestartPolicy::Always, ..RunSpec::new("docker:manman/openarena".parse().expect("a sound game id")) },
     }
 }

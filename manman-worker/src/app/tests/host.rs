@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use manman_common::error::GoneReason;
 use manman_common::link::{Call, Hello, IndexEntry, PollAnswer, PollRequest, Reply, ToHost, ToWorker, decode_log_chunk, spec_hash};
+use manman_common::session::SessionTerms;
 use manman_common::wire::{Beat, BeatAnswer, RegisterWorker, Registered, Reservation, ReserveWorker, WorkerEvent};
 use manman_common::{CommandId, Kind, Problem, Revision, ServerId, ServerSpec, ServerStatus, SessionEpoch, WorkerId, WorkerStatus};
 use tokio::sync::{mpsc, watch};
@@ -239,6 +240,8 @@ async fn register(
         token: first.then(|| worker.token.clone()),
         host_id,
         heartbeat_seconds: 1,
+        resume_token: None,
+        terms: SessionTerms::default(),
     };
     state.gone = None;
     drop(state);
@@ -256,7 +259,8 @@ async fn beat(State(host): State<TestHost>, Path(id): Path<WorkerId>, headers: H
         match (state.gone, state.workers.get(&id)) {
             (Some(reason), _) => refuse(&Problem::gone(reason, "the session is over")),
             (None, Some(worker)) if token.as_deref() == Some(&worker.token) => {
-                Json(BeatAnswer { desired_revision, next_seconds: 1, status: worker.status }).into_response()
+                Json(BeatAnswer { desired_revision, next_seconds: 1, status: worker.status, terms: SessionTerms::default() })
+                    .into_response()
             }
             (None, _) => refuse(&Problem::new(Kind::Unauthenticated, "this token is not known")),
         }

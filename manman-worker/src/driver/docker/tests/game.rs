@@ -139,6 +139,8 @@ pub(crate) fn spec() -> ServerSpec {
         stop_mode: StopMode::Graceful,
         restart_seq: 0,
         purge: false,
+        epoch: 1,
+        lease_seconds: None,
         run: RunSpec {
             argv: vec!["and".to_owned(), "running".to_owned()],
             env: [("WHO".to_owned(), "me".to_owned())].into(),

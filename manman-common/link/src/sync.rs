@@ -9,7 +9,7 @@ use manman_common::{Revision, ServerId, ServerSpec};
 const PULL_MAX: usize = 100;
 
 #[derive(Debug)]
-pub(super) struct Sync {
+pub struct Sync {
     have: Revision,
     pulling: Option<Pulling>,
 }
@@ -23,7 +23,7 @@ struct Pulling {
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     Pull(Vec<ServerId>),
     /// Store these and the revision in one transaction, then say so.
     Store {
@@ -35,16 +35,16 @@ pub(super) enum Next {
 }
 
 impl Sync {
-    pub(super) fn new(have: Revision) -> Self {
+    pub fn new(have: Revision) -> Self {
         Self { have, pulling: None }
     }
 
-    pub(super) fn have(&self) -> Revision {
+    pub fn have(&self) -> Revision {
         self.have
     }
 
     /// The index says what there is; `differing` are those of it that the store has not.
-    pub(super) fn index(&mut self, revision: Revision, differing: Vec<ServerId>) -> Next {
+    pub fn index(&mut self, revision: Revision, differing: Vec<ServerId>) -> Next {
         let mut waiting: VecDeque<Vec<ServerId>> = differing.chunks(PULL_MAX).map(<[ServerId]>::to_vec).collect();
         match waiting.pop_front() {
             None => {
@@ -60,7 +60,7 @@ impl Sync {
 
     /// Specs have come: an answer to a pull, or news. While a pull is under way both are collected;
     /// they come in order, so the newest of a server is the last.
-    pub(super) fn specs(&mut self, from_revision: Revision, revision: Revision, specs: Vec<ServerSpec>) -> Next {
+    pub fn specs(&mut self, from_revision: Revision, revision: Revision, specs: Vec<ServerSpec>) -> Next {
         let Some(pulling) = &mut self.pulling else {
             // What overlaps is no gap: an older spec is refused by the store, an equal one is none.
             if from_revision > self.have {
@@ -85,7 +85,7 @@ impl Sync {
     }
 
     /// All up to this revision is in the store.
-    pub(super) fn stored(&mut self, revision: Revision) {
+    pub fn stored(&mut self, revision: Revision) {
         self.have = revision;
     }
 }
