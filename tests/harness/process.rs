@@ -12,8 +12,12 @@ use tokio::process::{Child, Command};
 
 use crate::wait::eventually_within;
 
-/// A program of the workspace, built before the tests run and found beside them.
+/// A program of the workspace, built before the tests run and found beside them; in `MANMAN_BINARIES`,
+/// where that names a directory.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("MANMAN_BINARIES") {
+        return Ok(PathBuf::from(folder).join(name));
+    }
     let test = std::env::current_exe()?;
     let found = test.ancestors().skip(1).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| anyhow!("`{name}` is not beside {}; `cargo build --workspace --bins` makes it", test.display()))
