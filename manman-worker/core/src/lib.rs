@@ -31,6 +31,9 @@ pub use world::{
     World,
 };
 
+/// The reason of an exit whose lease ended: nobody's wish and no crash, and it comes back with a lease.
+pub const LEASE_ENDED: &str = "lease";
+
 /// Hash of the part of a spec that a running instance was made from. Its actions are none of that:
 /// whoever changes them need not restart the game.
 #[must_use]

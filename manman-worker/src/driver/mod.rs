@@ -10,6 +10,7 @@ mod shim;
 
 pub(crate) use shim::binary::unpack as unpack_shim;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -58,6 +59,15 @@ pub trait Driver: Send + Sync + 'static {
     /// Starts a fresh instance under this id; if one of this id exists already, that one.
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError>;
 
+    /// The host's word for how long a leased server may run; `None` for one that needs none. Known
+    /// before each start, so that no instance ever runs without its deadline, and told again for
+    /// `live` with each beat that the host acknowledged. Whatever holds the instance enforces it alone:
+    /// this process may be stopped or gone by then. A later word takes the place of an earlier one.
+    async fn grant_lease(&self, server: ServerId, live: Option<&Instance>, lease: Option<Lease>) -> Result<(), DriverError> {
+        let _ = (server, live, lease);
+        Ok(())
+    }
+
     /// Climbs the ladder rung by rung, SIGKILL at its end, and returns once the instance is seen to
     /// be dead. `rung` hears of each rung before it is climbed. A dead instance is a success.
     async fn stop(&self, instance: &Instance, ladder: &[StopRung], mode: StopMode, rung: RungSink) -> Result<ExitRecord, DriverError>;
@@ -94,6 +104,18 @@ pub trait Driver: Send + Sync + 'static {
     /// Whether the game has bound these ports in its own network namespace.
     async fn ports_bound(&self, instance: &Instance, spec: &ServerSpec) -> Result<bool, DriverError>;
 }
+
+/// Moments on CLOCK_BOOTTIME, which goes on while the machine is suspended and which nobody sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// When the stop ladder begins. An instance that ends by it has [`LEASE_ENDED`] as its exit's reason.
+    pub until: Duration,
+    /// When all that still lives is killed.
+    pub kill_at: Duration,
+}
+
+/// [`ExitRecord::reason`] of an instance whose lease ended: no crash.
+pub const LEASE_ENDED: &str = manman_worker_core::LEASE_ENDED;
 
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 pub type RungSink = Arc<dyn Fn(&StopRung) + Send + Sync>;
