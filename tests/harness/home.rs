@@ -163,9 +163,15 @@ impl Home {
 
 impl WorkerProcess {
     pub async fn start(data: &Path, name: &str, host: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(data, name, host, arguments, &[]).await
+    }
+
+    /// The same with further words in its environment.
+    pub async fn start_with(data: &Path, name: &str, host: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         std::fs::create_dir_all(data)?;
         let mut command = Command::new(binary("manman-worker")?);
         command.args(["run", "--host", host, "--name", name, "--data"]).arg(data).args(arguments);
+        command.envs(environment.iter().copied());
         let program = Program::spawn(&format!("worker {name}"), &mut command)?;
         Ok(Self { program, data: data.to_owned(), name: name.to_owned() })
     }
