@@ -4,6 +4,9 @@
 mod browser;
 mod container;
 mod devtools;
+mod disk;
+mod engine;
+mod guard;
 mod home;
 mod ports;
 mod process;
@@ -13,6 +16,8 @@ mod wait;
 
 pub use browser::{Browser, Size};
 pub use container::{Container, containers_of, docker};
+pub use disk::SmallDisk;
+pub use engine::Engine;
 pub use home::{Home, HostProcess, WorkerProcess, containers_of_server};
 pub use ports::free_port;
 pub use process::{Output, Program, binary};
