@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::files;
@@ -57,7 +58,13 @@ impl Client {
         // A socket's path is at most 107 bytes long and a data directory's is not: the way over the
         // directory's own descriptor is always short.
         let dir = File::open(run_dir)?;
-        let stream = UnixStream::connect(format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), files::SOCKET))?;
+        // The directory may be the game's. A link in it could name any socket of this machine, and
+        // would be followed with the worker's rights.
+        let socket = openat(&dir, files::SOCKET, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+            return Err(io::Error::other(format!("{} is no socket", run_dir.join(files::SOCKET).display())));
+        }
+        let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         let mut client = Self { stream, buffer: Vec::new(), descriptors: Vec::new(), notices: VecDeque::new(), next_id: 1, version: 0 };

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 /// What the worker wants.
 pub const SPEC: &str = "spec";
 /// Who runs.
@@ -21,6 +23,14 @@ pub const ERRORS: &str = "shim.err";
 /// No file of a run directory is longer; what is, was not written by us.
 pub const FILE_MAX: u64 = 4 * 1024 * 1024;
 
+/// Opens a file in a directory that a game may write to, as one in a container may where its log and
+/// its run directory are: neither what a link names, nor a pipe that would be waited for.
+pub fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{} is no plain file", path.display()))) }
+}
+
 /// Replaces `dir/name`; it is on the disk when this returns.
 pub fn replace(dir: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
     put(dir, name, content, mode, true)?;
@@ -34,7 +44,7 @@ pub fn swap(dir: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()>
 
 fn put(dir: &Path, name: &str, content: &[u8], mode: u32, sync: bool) -> io::Result<()> {
     let unfinished = dir.join(format!(".{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
+    let mut file = open_plain(&unfinished, OpenOptions::new().write(true).create(true).truncate(true).mode(mode))?;
     file.write_all(content)?;
     if sync {
         file.sync_all()?;
@@ -48,7 +58,7 @@ pub fn sync_directory(dir: &Path) -> io::Result<()> {
 
 /// The whole file, or `None` where there is none.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let file = match open_plain(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -75,7 +75,7 @@ pub fn look(run_dir: &Path) -> io::Result<Look> {
 
 /// Whether a shim lives in the run directory, wherever its pid is counted.
 pub fn is_locked(path: &Path) -> io::Result<bool> {
-    let lock = match OpenOptions::new().read(true).open(path) {
+    let lock = match files::open_plain(path, OpenOptions::new().read(true)) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),

@@ -82,9 +82,9 @@ impl LogBook {
         let found = segment::scan(dir)?;
         for (index, first_seq) in found.iter().copied().enumerate() {
             let path = segment::path(dir, first_seq);
-            let mut len = std::fs::metadata(&path)?.len();
+            let mut len = std::fs::symlink_metadata(&path)?.len();
             if index + 1 == found.len() {
-                let opened = OpenOptions::new().read(true).append(true).open(&path)?;
+                let opened = segment::open_at(&path, OpenOptions::new().read(true).append(true))?;
                 let (sound, last) = segment::sound_end(&opened, first_seq)?;
                 if sound < len {
                     opened.set_len(sound)?;
@@ -288,8 +288,8 @@ impl Shared {
         };
         let path = segment::path(&self.dir, first_seq);
         // What an earlier attempt left under this name was never published.
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        file.set_len(0)?;
+        segment::remove(&path)?;
+        let file = segment::open_at(&path, OpenOptions::new().append(true).create_new(true).mode(0o600))?;
         writer.file = Some(file);
         let mut old = Vec::new();
         {
@@ -319,7 +319,7 @@ impl Shared {
     fn too_old(&self) -> Vec<PathBuf> {
         let now = Duration::from_micros(u64::try_from(clock::now().as_micros()).unwrap_or(0));
         let is_old = |path: &Path| {
-            let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+            let written = std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
             let written = written.and_then(|written| written.duration_since(std::time::UNIX_EPOCH).ok());
             written.is_some_and(|written| now.saturating_sub(written) > self.retention.age)
         };

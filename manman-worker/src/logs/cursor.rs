@@ -1,6 +1,8 @@
 //! How far an instance's output has been taken over, as the log itself tells.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use manman_common::InstanceId;
@@ -8,6 +10,7 @@ use manman_common::logs::{LogRecord, LogStream};
 
 use super::backwards::{Backwards, newest_first};
 use super::book::Published;
+use super::segment;
 use crate::driver::OutputCursor;
 
 /// The engine's log is read again from at most a minute before its last line, so a stream that has
@@ -15,6 +18,9 @@ use crate::driver::OutputCursor;
 const LOOK_BACK_SECONDS: i64 = 120;
 
 const BLOCK: usize = 256 * 1024;
+
+/// An id and a number are far shorter.
+const BEGUN_MAX: u64 = 256;
 
 /// Which instance printed last, and the number of the first line that can be its own.
 pub(super) struct Begun {
@@ -24,11 +30,13 @@ pub(super) struct Begun {
 
 impl Begun {
     pub(super) fn read(dir: &Path) -> io::Result<Option<Self>> {
-        let text = match std::fs::read_to_string(dir.join("instance")) {
-            Ok(text) => text,
+        let file = match segment::open_at(&dir.join("instance"), OpenOptions::new().read(true)) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        let mut text = String::new();
+        file.take(BEGUN_MAX).read_to_string(&mut text)?;
         let parsed =
             text.trim().split_once(' ').and_then(|(instance, seq)| Some(Self { instance: instance.parse().ok()?, seq: seq.parse().ok()? }));
         Ok(parsed)
@@ -36,7 +44,9 @@ impl Begun {
 
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
         let new = dir.join("instance.new");
-        std::fs::write(&new, format!("{} {}\n", self.instance, self.seq))?;
+        segment::remove(&new)?;
+        let mut file = segment::open_at(&new, OpenOptions::new().write(true).create_new(true).mode(0o600))?;
+        file.write_all(format!("{} {}\n", self.instance, self.seq).as_bytes())?;
         std::fs::rename(new, dir.join("instance"))
     }
 }

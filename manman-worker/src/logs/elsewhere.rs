@@ -43,7 +43,7 @@ impl LogBook {
         }
         let found = segment::scan(shared.dir())?;
         if let Some(last) = found.last() {
-            let file = File::options().read(true).append(true).open(segment::path(shared.dir(), *last))?;
+            let file = segment::open_at(&segment::path(shared.dir(), *last), File::options().read(true).append(true))?;
             let (sound, _) = segment::sound_end(&file, *last)?;
             if sound < file.metadata()?.len() {
                 file.set_len(sound)?;
@@ -91,7 +91,7 @@ fn end_of(segments: &VecDeque<Segment>) -> u64 {
 
 /// Takes in the whole records that a segment has got; the number of the last of them.
 fn grow(segment: &mut Segment) -> io::Result<Option<u64>> {
-    let file = match File::open(&segment.path) {
+    let file = match segment::open_at(&segment.path, File::options().read(true)) {
         Ok(file) => file,
         // Deleted to make room.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

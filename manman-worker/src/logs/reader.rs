@@ -135,7 +135,7 @@ impl LogReader {
                 return Ok(Some(Located::At(limit)));
             }
             let Some(segment) = segment else { continue };
-            let file = match File::open(&segment.path) {
+            let file = match segment::open_at(&segment.path, File::options().read(true)) {
                 Ok(file) => file,
                 // Deleted between the look and now: look again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.shared.subscribe().borrow().closed => {

@@ -1,6 +1,6 @@
 //! Segment files: their names, the search for a record by its number, and the repair of a torn end.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,30 @@ pub(super) fn path(dir: &Path, first_seq: u64) -> PathBuf {
     dir.join(format!("{first_seq:020}.log"))
 }
 
+/// Opens one. The directory may be a game's own, where it is in a container with our shim: what is
+/// there instead of a file is neither followed nor waited for.
+pub(super) fn open_at(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    manman_shim::files::open_plain(path, options)
+}
+
+/// Takes a name for a new file, whatever has it: of a link, the link itself goes.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// The first numbers of the segments in a directory, ascending; other files are none of ours.
 pub(super) fn scan(dir: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        // A link, a pipe or a directory of that name would be in the way of every look.
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".log")).filter(|number| number.len() == 20);
         found.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
@@ -89,7 +108,7 @@ pub(super) fn last_whole(file: &File, known: u64) -> io::Result<(u64, Option<u64
 
 /// Opens a segment's file; `None` where its time was up meanwhile.
 pub(super) fn open(segment: &Segment) -> io::Result<Option<File>> {
-    match File::open(&segment.path) {
+    match open_at(&segment.path, OpenOptions::new().read(true)) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -248,3 +248,4 @@ async fn a_follower_that_falls_behind_is_told_how_many_it_missed() {
 }
 
 mod history;
+mod planted;

@@ -36,13 +36,23 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl DockerDriver {
     /// Takes over the shims that run. Blocks on the disk; needs a running tokio.
+    ///
+    /// The directories are the games' own: one that its game has spoilt costs that game its log, and
+    /// nobody else the worker.
     pub fn take_over_boxes(&self) -> io::Result<()> {
         for path in RunDir::scan(&self.config.servers_dir, Place::Container)? {
-            if let Some(run) = RunDir::open(&path)?
-                && matches!(run.look()?, Look::Live { .. } | Look::Starting)
-            {
-                self.hold_box(&run)?;
+            if let Err(error) = self.take_over_box(&path) {
+                tracing::warn!(path = %path.display(), %error, "a game in a container can not be listened to");
             }
+        }
+        Ok(())
+    }
+
+    fn take_over_box(&self, path: &Path) -> io::Result<()> {
+        if let Some(run) = RunDir::open(path)?
+            && matches!(run.look()?, Look::Live { .. } | Look::Starting)
+        {
+            self.hold_box(&run)?;
         }
         Ok(())
     }

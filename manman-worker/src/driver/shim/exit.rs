@@ -44,7 +44,7 @@ fn named_code(code: i32) -> Option<String> {
 fn last_words(log_dir: &Path) -> Option<String> {
     let newest = std::fs::read_dir(log_dir).ok()?.flatten().map(|entry| entry.path());
     let newest = newest.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max()?;
-    let mut file = File::open(newest).ok()?;
+    let mut file = manman_shim::files::open_plain(&newest, File::options().read(true)).ok()?;
     let size = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
     let mut tail = Vec::new();

@@ -87,9 +87,21 @@ impl RunDir {
     }
 
     /// `None` where it says nothing: a start that a crash cut off before anything had been started.
+    ///
+    /// In a container the directory is the game's, which may write there what it likes: of another
+    /// server, another instance or a cgroup it says nothing that counts.
     pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
         let Some(text) = manman_shim::files::read(&path.join(ABOUT))? else { return Ok(None) };
-        let about = serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.join(ABOUT).display())))?;
+        let said = |what: String| io::Error::other(format!("{}: {what}", path.join(ABOUT).display()));
+        let mut about: About = serde_json::from_slice(&text).map_err(|error| said(error.to_string()))?;
+        let mut names = path.iter().rev().filter_map(|name| name.to_str());
+        let (instance, folder, server) = (names.next(), names.next(), names.next());
+        if instance != Some(about.instance.to_string().as_str()) || server != Some(about.server.to_string().as_str()) {
+            return Err(said("it speaks of another instance than the directory's".to_owned()));
+        }
+        if folder == Some(Place::Container.folder()) {
+            about.cgroups.clear();
+        }
         Ok(Some(Self { path: path.to_owned(), about }))
     }
 
@@ -109,9 +121,14 @@ impl RunDir {
         Ok(entries(&server_dir.join(place.folder()))?.into_iter().filter(is_ours).collect())
     }
 
+    fn is_in_container(&self) -> bool {
+        self.path.parent().and_then(Path::file_name).is_some_and(|folder| folder == Place::Container.folder())
+    }
+
     pub(crate) fn look(&self) -> io::Result<Look> {
         match look(&self.path)? {
-            Look::Abandoned { state, child: None, exit: None } => {
+            // A container's processes are never children of ours, whatever its files say.
+            Look::Abandoned { state, child: None, exit: None } if !self.is_in_container() => {
                 orphan::collect(&self.path, &state)?;
                 look(&self.path)
             }
