@@ -2,12 +2,18 @@
 //! that look at a condition until it holds or say what they saw last.
 
 mod browser;
+mod clock;
 mod container;
+mod database;
 mod devtools;
+pub mod faults;
+mod freeze_proxy;
+pub mod history;
 mod disk;
 mod engine;
 mod guard;
 mod home;
+pub mod netns;
 mod ports;
 mod process;
 mod query;
@@ -15,9 +21,12 @@ mod transcript;
 mod wait;
 
 pub use browser::{Browser, Size};
+pub use clock::WallClock;
 pub use container::{Container, containers_of, docker};
+pub use database::Database;
 pub use disk::SmallDisk;
 pub use engine::Engine;
+pub use freeze_proxy::{FreezeProxy, Links, Way};
 pub use home::{Home, HostProcess, WorkerProcess, containers_of_server};
 pub use ports::free_port;
 pub use process::{Output, Program, binary};

@@ -1,0 +1,1 @@
+//! A day of faults at random, from a seed.

@@ -1,0 +1,1 @@
+//! The machine under a worker (rows 21, 24).

@@ -1,0 +1,1 @@
+//! The network between host and worker (rows 14–16).

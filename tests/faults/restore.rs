@@ -1,0 +1,1 @@
+//! State from yesterday, copies, moves and leases (rows 11–13, 19, 20).
