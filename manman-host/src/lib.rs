@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod provision;
 pub(crate) mod registry;
 mod run;
+pub mod secrecy;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tls;

@@ -142,7 +142,7 @@ pub async fn run_with_ready(
     let router = api::router(Arc::clone(&worker));
     worker.calls.serve_with(router.clone());
     let (close, closed) = watch::channel(false);
-    let listening = AbortOnDropHandle::new(tokio::spawn(listen(listener, router, closed)));
+    let listening = AbortOnDropHandle::new(tokio::spawn(crate::api::listen::serve(listener, router, closed)));
     tracing::info!(worker.name = %worker.config.name, api = %api_address, data = %worker.data_dir.display(), "the worker is up");
     // Nobody may be waiting for it.
     let _ = ready.send(Ready { api_address, api_token: worker.api_token.clone(), link: worker.link_state.subscribe() });
@@ -203,16 +203,6 @@ async fn until_end(
             Ok(()) => Err(RunError::LoopEnded),
             Err(source) => Err(RunError::LoopBroke { source }),
         },
-    }
-}
-
-async fn listen(listener: TcpListener, router: axum::Router, mut closed: watch::Receiver<bool>) {
-    let close = async move {
-        // A sender that is gone closes, too.
-        let _ = closed.wait_for(|closed| *closed).await;
-    };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(close).await {
-        tracing::error!(%error, "the worker's own API has ended");
     }
 }
 

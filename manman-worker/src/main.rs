@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use manman_worker::announce::Announcement;
 use manman_worker::config::Config;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +22,11 @@ fn main() -> ExitCode {
     }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("TLS can not be set up", None);
+    }
+    // No crash leaves a core with tokens in it, and no game that runs as this very user reads them
+    // out of this process. What is started from here is as it always was.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        eprintln!("warning: a crash could leave a core with secrets in it: {error}");
     }
     match Cli::parse().command {
         Command::Run(args) => {

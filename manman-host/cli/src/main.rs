@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     }
     // The first call alone can fail, and then somebody has chosen this very provider before us.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    manman_host::secrecy::keep_memory_private();
     match commands::run(<args::Cli as clap::Parser>::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -70,10 +70,8 @@ impl Fleet {
             }
         })?;
         let status = response.status().as_u16();
-        if response.content_length().is_some_and(|length| length > ANSWER_MAX as u64) {
-            return Err(Problem::new(Kind::BadGateway, "the worker's answer is too large"));
-        }
-        let text = response.text().await.map_err(|_| call_problem(machine, CallError::Lost))?;
+        let text = text_of(response).await.map_err(|_| call_problem(machine, CallError::Lost))?;
+        let Some(text) = text else { return Err(Problem::new(Kind::BadGateway, "the worker's answer is too large")) };
         let body = serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
         Ok(Reply { status, body })
     }
@@ -103,6 +101,18 @@ impl Fleet {
         drop(state);
         if beats && listens { Ok(()) } else { Err(absence(&machine)) }
     }
+}
+
+/// `None` where it is longer than is read: one that names no length may have no end.
+async fn text_of(mut response: reqwest::Response) -> Result<Option<String>, reqwest::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if bytes.len() + chunk.len() > ANSWER_MAX {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Why a worker can not be asked anything.

@@ -9,6 +9,7 @@ pub(crate) mod kill;
 pub(crate) mod link;
 pub(crate) mod log_queue;
 pub(crate) mod machine;
+mod names;
 mod process;
 pub(crate) mod readers;
 pub(crate) mod reservation;
@@ -243,7 +244,12 @@ impl Fleet {
             return Ok(client.clone());
         }
         // A redirect could lead the worker's token elsewhere.
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_WITHIN).build()?;
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(Arc::new(names::Names))
+            .connect_timeout(CONNECT_WITHIN)
+            .build()?;
         Ok(http.insert(client).clone())
     }
 }

@@ -6,6 +6,7 @@ mod auth;
 mod command;
 mod error;
 mod lifecycle;
+pub(crate) mod listen;
 mod log;
 mod metrics;
 mod ports;

@@ -49,8 +49,7 @@ use route::Table;
 pub use route::{Health, Route};
 pub use secret::{Secret, SecretError, hash as hash_secret, verify as verify_secret};
 pub use store::{FileStore, NoStore, Store, StoreError};
-pub(crate) use target::is_forbidden;
-pub use target::{Target, TargetError};
+pub use target::{Target, TargetError, is_forbidden};
 pub use webhook::{Webhook, WebhookError};
 
 /// Services of one home; each is a route, its counters and its checks.

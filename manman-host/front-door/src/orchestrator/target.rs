@@ -114,7 +114,8 @@ fn refuse_address(address: IpAddr) -> Result<(), TargetError> {
 
 /// What no waifu lives at: the metadata services of clouds (169.254.0.0/16, `fd00:ec2::254`), and
 /// addresses that are nobody's or everybody's.
-pub(crate) fn is_forbidden(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_forbidden(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast(),
         IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast() || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),

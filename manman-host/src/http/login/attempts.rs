@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::limit::{Network, network_of};
+
 /// A rate with a burst, kept as the one moment at which all is forgiven (GCRA).
 #[derive(Clone, Copy, Debug)]
 struct Rule {
@@ -23,8 +25,7 @@ const ADDRESS: Rule = Rule { burst: 20, every: Duration::from_secs(10) };
 /// Entries of each sort that are kept, some 1 MiB; beyond it those that are forgiven soonest go.
 const ENTRIES_MAX: usize = 10_000;
 
-/// An address, or the /64 that one IPv6 customer has.
-type Address = [u8; 16];
+type Address = Network;
 /// Names are as long as somebody likes, so their hash is kept.
 type NameHash = [u8; 16];
 
@@ -62,7 +63,7 @@ impl Attempts {
     /// Takes a place for one try, or says how long to wait for one. A try that is refused costs
     /// nothing.
     pub fn begin(&self, peer: IpAddr, name: &str, now: Instant) -> Result<Attempt, Duration> {
-        let attempt = Attempt { address: address_of(peer), name: name_of(name) };
+        let attempt = Attempt { address: network_of(peer), name: name_of(name) };
         let mut tables = self.lock();
         let pair = (attempt.address, attempt.name);
         let wait = tables.addresses.wait(&attempt.address, ADDRESS, now).max(tables.pairs.wait(&pair, PAIR, now));
@@ -121,17 +122,6 @@ impl<K: Hash + Eq + Copy> Table<K> {
         let (_, bound, _) = moments.select_nth_unstable(ENTRIES_MAX / 8);
         let bound = *bound;
         self.0.retain(|_, forgiven| *forgiven > bound);
-    }
-}
-
-fn address_of(peer: IpAddr) -> Address {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => {
-            let mut octets = address.octets();
-            octets[8..].fill(0);
-            octets
-        }
     }
 }
 

@@ -31,6 +31,11 @@ pub(super) fn api_url(url: Option<&str>, port: Option<u16>, address: &str) -> Re
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(Problem::invalid("api-url", "it begins with http:// or https:// and names a host, such as http://192.168.1.10:9000"));
     }
+    // The host asks there with its own rights on its network.
+    if url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok()).is_some_and(manman_front_door::orchestrator::is_forbidden)
+    {
+        return Err(Problem::invalid("api-url", "it is an address at which no worker listens"));
+    }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(Problem::invalid("api-url", "it has neither a user, a query nor a fragment"));
     }
