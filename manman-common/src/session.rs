@@ -26,6 +26,30 @@ pub struct Memory {
     pub timeline: Option<Uuid>,
     /// The database is new: lost, or set aside as damaged. It remembers nothing, and nothing wrong.
     pub blank: bool,
+    /// The machine that it runs on now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// Identities of a machine, each as a hash; empty where it has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Machine {
+    /// DMI's uuid of the board, the first physical network card's address.
+    pub hardware: Vec<String>,
+    /// `/etc/machine-id`, the uuid of the file system that the data is on.
+    pub software: Vec<String>,
+}
+
+impl Machine {
+    /// Whether this is the machine that `other` describes: one of each half must be the same, where
+    /// both have that half at all.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let half = |a: &[String], b: &[String]| a.is_empty() || b.is_empty() || a.iter().any(|one| b.contains(one));
+        half(&self.hardware, &other.hardware) && half(&self.software, &other.software)
+    }
 }
 
 /// What the host makes of it; repeated with every beat.
@@ -54,7 +78,8 @@ pub enum Quarantine {
     StateBehind,
     /// Two machines work under its identity.
     Rival,
-    /// It woke up on another machine than it was set up on, and has not met its host there.
+    /// It woke up on another machine than the one that it worked on, and nobody has said that it may:
+    /// the first may still run its games, out of the host's sight.
     OtherMachine,
 }
 

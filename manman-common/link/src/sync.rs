@@ -1,7 +1,10 @@
 //! How the worker's specs come to equal the host's: which frames are taken, what is asked next.
 //! Pure; the link does what it says.
+//!
+//! A spec is good whenever it comes, since an older generation is refused by the store. A revision
+//! is not: it says that everything up to it is there, so it moves only once that is so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use manman_common::{Revision, ServerId, ServerSpec};
 
@@ -11,12 +14,22 @@ const PULL_MAX: usize = 100;
 #[derive(Debug)]
 pub struct Sync {
     have: Revision,
-    pulling: Option<Pulling>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A Hello is on its way, and the index that answers it.
+    Greeting,
+    Pulling(Pulling),
+    Following,
 }
 
 #[derive(Debug)]
 struct Pulling {
     revision: Revision,
+    /// What of the newest pull has not come yet.
+    asked: BTreeSet<ServerId>,
     waiting: VecDeque<Vec<ServerId>>,
     collected: BTreeMap<ServerId, ServerSpec>,
 }
@@ -35,53 +48,52 @@ pub enum Next {
 }
 
 impl Sync {
+    /// With each Hello.
+    #[must_use]
     pub fn new(have: Revision) -> Self {
-        Self { have, pulling: None }
+        Self { have, stage: Stage::Greeting }
     }
 
+    #[must_use]
     pub fn have(&self) -> Revision {
         self.have
     }
 
     /// The index says what there is; `differing` are those of it that the store has not.
     pub fn index(&mut self, revision: Revision, differing: Vec<ServerId>) -> Next {
+        // One that was overtaken moves nothing back.
+        let revision = revision.max(self.have);
         let mut waiting: VecDeque<Vec<ServerId>> = differing.chunks(PULL_MAX).map(<[ServerId]>::to_vec).collect();
         match waiting.pop_front() {
             None => {
-                self.pulling = None;
+                self.stage = Stage::Following;
                 Next::Store { specs: Vec::new(), revision }
             }
             Some(first) => {
-                self.pulling = Some(Pulling { revision, waiting, collected: BTreeMap::new() });
+                let asked = first.iter().copied().collect();
+                self.stage = Stage::Pulling(Pulling { revision, asked, waiting, collected: BTreeMap::new() });
                 Next::Pull(first)
             }
         }
     }
 
-    /// Specs have come: an answer to a pull, or news. While a pull is under way both are collected;
-    /// they come in order, so the newest of a server is the last.
+    /// Specs have come: an answer to a pull, which moves no revision, or news, which do.
     pub fn specs(&mut self, from_revision: Revision, revision: Revision, specs: Vec<ServerSpec>) -> Next {
-        let Some(pulling) = &mut self.pulling else {
-            // What overlaps is no gap: an older spec is refused by the store, an equal one is none.
-            if from_revision > self.have {
-                return Next::Resync;
-            }
-            return Next::Store { specs, revision: revision.max(self.have) };
-        };
-        for spec in specs {
-            let newer = pulling.collected.get(&spec.id).is_none_or(|known| known.generation <= spec.generation);
-            if newer {
-                pulling.collected.insert(spec.id, spec);
-            }
+        match &mut self.stage {
+            // The index to come says all that this does.
+            Stage::Greeting if from_revision > self.have => Next::Store { specs, revision: self.have },
+            // What overlaps is no gap.
+            Stage::Greeting | Stage::Following if from_revision <= self.have => Next::Store { specs, revision: revision.max(self.have) },
+            Stage::Pulling(pulling) if from_revision <= pulling.revision => match pulling.take(from_revision, revision, specs) {
+                Taken::Ask(more) => Next::Pull(more),
+                Taken::Beside(specs) => Next::Store { specs, revision: self.have },
+                Taken::All { specs, revision } => {
+                    self.stage = Stage::Following;
+                    Next::Store { specs, revision: revision.max(self.have) }
+                }
+            },
+            Stage::Greeting | Stage::Following | Stage::Pulling(_) => Next::Resync,
         }
-        pulling.revision = pulling.revision.max(revision);
-        if let Some(next) = pulling.waiting.pop_front() {
-            return Next::Pull(next);
-        }
-        let specs = std::mem::take(&mut pulling.collected).into_values().collect();
-        let revision = pulling.revision;
-        self.pulling = None;
-        Next::Store { specs, revision }
     }
 
     /// All up to this revision is in the store.
@@ -90,54 +102,48 @@ impl Sync {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+enum Taken {
+    Ask(Vec<ServerId>),
+    /// News while the answer is still on its way.
+    Beside(Vec<ServerSpec>),
+    All {
+        specs: Vec<ServerSpec>,
+        revision: Revision,
+    },
+}
 
-    fn id(n: u128) -> ServerId {
-        ServerId::from_uuid(uuid::Uuid::from_u128(n))
-    }
-
-    fn spec(n: u128, generation: u64) -> ServerSpec {
-        let json = serde_json::json!({
-            "id": id(n), "name": "s", "generation": generation, "desired": "running", "run": {"game_id": "docker:a"},
-        });
-        serde_json::from_value(json).expect("it is a spec")
-    }
-
-    fn at(n: u64) -> Revision {
-        Revision::new(n)
-    }
-
-    #[test]
-    fn nothing_to_pull_is_stored_at_once() {
-        let mut sync = Sync::new(at(3));
-        assert_eq!(sync.index(at(9), vec![]), Next::Store { specs: vec![], revision: at(9) });
-        sync.stored(at(9));
-        assert_eq!(sync.have(), at(9));
-    }
-
-    #[test]
-    fn pulls_in_parts_and_stores_once() {
-        let mut sync = Sync::new(at(0));
-        let all: Vec<ServerId> = (0..150).map(id).collect();
-        assert_eq!(sync.index(at(5), all.clone()), Next::Pull(all[..100].to_vec()));
-        let first = (0..100).map(|n| spec(n, 1)).collect();
-        assert_eq!(sync.specs(at(5), at(5), first), Next::Pull(all[100..].to_vec()));
-        // The host has gone on in between; its news carries the newer generation.
-        let mut second: Vec<ServerSpec> = (100..150).map(|n| spec(n, 1)).collect();
-        second.push(spec(7, 2));
-        let Next::Store { specs, revision } = sync.specs(at(5), at(6), second) else { panic!("all is there") };
-        assert_eq!((specs.len(), revision), (150, at(6)));
-        assert_eq!(specs[7].generation.get(), 2);
-    }
-
-    #[test]
-    fn a_gap_begins_again_and_an_overlap_does_not() {
-        let mut sync = Sync::new(at(5));
-        assert_eq!(sync.specs(at(6), at(7), vec![spec(1, 1)]), Next::Resync);
-        assert_eq!(sync.specs(at(5), at(6), vec![spec(1, 1)]), Next::Store { specs: vec![spec(1, 1)], revision: at(6) });
-        sync.stored(at(6));
-        assert_eq!(sync.specs(at(4), at(5), vec![]), Next::Store { specs: vec![], revision: at(6) });
+impl Pulling {
+    fn take(&mut self, from_revision: Revision, revision: Revision, specs: Vec<ServerSpec>) -> Taken {
+        let before = self.asked.len();
+        for spec in &specs {
+            self.asked.remove(&spec.id);
+        }
+        self.revision = self.revision.max(revision);
+        let progress = self.asked.len() < before;
+        let is_answer = from_revision == revision;
+        if !self.asked.is_empty() && !progress && !is_answer {
+            return Taken::Beside(specs);
+        }
+        for spec in specs {
+            let newer = self.collected.get(&spec.id).is_none_or(|known| known.generation <= spec.generation);
+            if newer {
+                self.collected.insert(spec.id, spec);
+            }
+        }
+        // A long answer comes in parts. What is asked for once more and still does not come is not
+        // there any more: the host has let go of it since its index.
+        if !self.asked.is_empty() && progress {
+            return Taken::Ask(self.asked.iter().copied().collect());
+        }
+        match self.waiting.pop_front() {
+            Some(next) => {
+                self.asked = next.iter().copied().collect();
+                Taken::Ask(next)
+            }
+            None => Taken::All { specs: std::mem::take(&mut self.collected).into_values().collect(), revision: self.revision },
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

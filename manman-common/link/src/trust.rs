@@ -1,29 +1,10 @@
 //! What a worker knows of its own place: with which host's timeline it goes, whether its memory is
 //! trusted, on which machine it was set up. Kept in its database, so that it holds without a host.
 
+pub use manman_common::session::Machine;
 use manman_common::session::{Quarantine, SessionTerms};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-/// Identities of a machine; empty where it has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Machine {
-    /// DMI's uuid of the board, the first physical network card's address.
-    pub hardware: Vec<String>,
-    /// `/etc/machine-id`, the uuid of the file system that the data is on.
-    pub software: Vec<String>,
-}
-
-impl Machine {
-    /// Whether this is the machine that `other` describes: one of each half must be the same, where
-    /// both have that half at all.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let half = |a: &[String], b: &[String]| a.is_empty() || b.is_empty() || a.iter().any(|one| b.contains(one));
-        half(&self.hardware, &other.hardware) && half(&self.software, &other.software)
-    }
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -35,8 +16,12 @@ pub struct Trust {
     /// Another one on which the host was met, and which nobody has confirmed yet.
     pub foreign: Option<Uuid>,
     pub quarantine: Option<Quarantine>,
-    /// Where the worker was set up, or last met its host.
+    /// Where the worker belongs.
     pub machine: Option<Machine>,
+    /// Where it was started last; told to the host, which knows where it was before.
+    pub here: Option<Machine>,
+    /// The host has begun a session since then.
+    pub met: bool,
 }
 
 /// What a worker may do of itself.
@@ -60,33 +45,49 @@ impl Trust {
         }
     }
 
-    /// The worker starts on `machine`. On another than it knows it starts nothing before it has met
-    /// its host: a copied disk that boots beside the original would run every world twice.
+    /// The worker starts on `machine`. On another than it belongs to it starts nothing before its
+    /// host has said so: a copied disk that boots beside the original would run every world twice.
     pub fn started_on(&mut self, machine: Machine) {
+        self.met = false;
         match &self.machine {
-            None => self.machine = Some(machine),
-            Some(known) if known.is_same(&machine) => self.machine = Some(machine),
-            Some(_) => self.quarantine = self.quarantine.or(Some(Quarantine::OtherMachine)),
+            Some(known) if !known.is_same(&machine) => self.quarantine = Some(Quarantine::OtherMachine),
+            None | Some(_) => self.machine = Some(machine.clone()),
         }
+        self.here = Some(machine);
     }
 
-    /// The host has begun a session. It would not have, were the original still there, so this
-    /// machine is the worker's now.
+    /// The host has begun a session.
     pub fn welcomed(&mut self, resume_token: Option<String>, terms: &SessionTerms, machine: Machine) {
         if resume_token.is_some() {
             self.resume_token = resume_token;
         }
-        self.machine = Some(machine);
+        self.here = Some(machine);
+        self.met = true;
         self.told(terms);
     }
 
     /// The host's terms, with a registration and with each beat.
     pub fn told(&mut self, terms: &SessionTerms) {
-        self.quarantine = terms.quarantine;
+        // A beat in a session of before the start says nothing of this machine.
+        if self.met || self.quarantine != Some(Quarantine::OtherMachine) {
+            self.quarantine = terms.quarantine;
+        }
+        if self.met && self.quarantine.is_none() {
+            self.machine.clone_from(&self.here);
+        }
         let Some(theirs) = terms.timeline else { return };
         if self.timeline.is_none() || terms.rebased {
             self.timeline = Some(theirs);
         }
         self.foreign = self.timeline.filter(|mine| *mine != theirs).map(|_| theirs);
     }
+
+    /// A person at this machine says that it is the one, and that what it remembers holds.
+    pub fn rebased_here(&mut self) {
+        self.quarantine = None;
+        self.machine.clone_from(&self.here);
+    }
 }
+
+#[cfg(test)]
+mod tests;
