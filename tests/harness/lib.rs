@@ -4,6 +4,7 @@
 mod browser;
 mod clock;
 mod container;
+mod crowd;
 mod database;
 mod devtools;
 pub mod faults;
@@ -23,6 +24,7 @@ mod wait;
 pub use browser::{Browser, Size};
 pub use clock::WallClock;
 pub use container::{Container, containers_of, docker};
+pub use crowd::Crowd;
 pub use database::Database;
 pub use disk::SmallDisk;
 pub use engine::Engine;

@@ -1,76 +1,15 @@
-//! Two machines that were told nothing of each other, each a network namespace, with a cable in
-//! between: what is seen here depends on no other network.
+//! Two machines that were told nothing of each other.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use manman_e2e::{Context, Home, Program, Result, anyhow, binary, ensure, eventually_within, story};
+use manman_e2e::netns::{Cable, inside, ip, on};
+use manman_e2e::{Context, Home, Program, Result, anyhow, ensure, eventually_within, story};
 use serde_json::Value;
 use tokio::process::Command;
 
 const UP: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(40);
-
-/// Two network namespaces with a cable; they and all in them go with this.
-struct Cable {
-    host: String,
-    worker: String,
-}
-
-async fn ip(words: &str) -> Result<()> {
-    let output = Command::new("ip").args(words.split(' ')).output().await.context("run `ip` of iproute2")?;
-    ensure!(output.status.success(), "`ip {words}` (as root): {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-impl Cable {
-    async fn new(story: &str) -> Result<Self> {
-        let pid = std::process::id();
-        let cable = Self { host: format!("mm{story}h{pid}"), worker: format!("mm{story}w{pid}") };
-        let (a, b) = (&cable.host, &cable.worker);
-        for words in [
-            format!("netns add {a}"),
-            format!("netns add {b}"),
-            format!("-n {a} link add cable type veth peer name cable netns {b}"),
-            format!("-n {a} address add 10.77.0.1/24 dev cable"),
-            format!("-n {b} address add 10.77.0.2/24 dev cable"),
-        ] {
-            ip(&words).await?;
-        }
-        for machine in [a, b] {
-            ip(&format!("-n {machine} link set lo up")).await?;
-            ip(&format!("-n {machine} link set cable up")).await?;
-        }
-        Ok(cable)
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        // What a story has left at the second machine, games above all: they outlive their worker.
-        if let Ok(output) = std::process::Command::new("ip").args(["netns", "pids", &self.worker]).output() {
-            for pid in String::from_utf8_lossy(&output.stdout).lines().filter_map(|pid| pid.trim().parse().ok()) {
-                let _ = rustix::process::Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-            }
-        }
-        for machine in [&self.host, &self.worker] {
-            let _ = std::process::Command::new("ip").args(["netns", "delete", machine]).output();
-        }
-    }
-}
-
-fn on(machine: &str, program: &str) -> Result<Command> {
-    let mut command = inside(machine);
-    command.arg(binary(program)?);
-    Ok(command)
-}
-
-/// A command line that is at another machine. `ip netns exec` would take the control groups away.
-fn inside(machine: &str) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{machine}"));
-    command
-}
 
 /// `curl URL` at a machine: the status and what came back.
 async fn curl(machine: &str, url: &str) -> Result<(u16, Value), String> {
