@@ -21,6 +21,11 @@ pub(crate) fn pids(leaf: &Path) -> Vec<i32> {
     found
 }
 
+/// Whether a process is in the leaf or below.
+pub(crate) fn holds(leaf: &Path, pid: i32) -> bool {
+    pids(leaf).contains(&pid)
+}
+
 fn collect(dir: &Path, found: &mut Vec<i32>, depth: u32) {
     if let Ok(text) = std::fs::read_to_string(dir.join("cgroup.procs")) {
         found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));

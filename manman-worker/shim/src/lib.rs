@@ -12,6 +12,8 @@
 //! RUN_DIR/exit    how it ended, see record::Exit    written once the game's process is gone
 //! ```
 //!
+//! Beside them, in a directory that stays, every shim of a server keeps one [`journal`].
+//!
 //! All files are [`text`]: `key=value` lines, replaced whole by rename, so that no reader ever sees
 //! half of one. A run directory serves one instance only; a second shim in it is refused.
 //!
@@ -22,7 +24,9 @@ pub mod client;
 pub mod clock;
 pub mod files;
 pub mod identity;
+pub mod journal;
 pub mod launch;
+pub mod lease;
 pub mod proto;
 pub mod record;
 pub mod rung;
@@ -47,4 +51,6 @@ pub mod exit_code {
     pub const EPOCH: u8 = 76;
     /// The run directory has served an instance already, or another shim is in it.
     pub const USED: u8 = 77;
+    /// Its lease was over before it had begun.
+    pub const LEASE: u8 = 78;
 }

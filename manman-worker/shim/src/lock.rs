@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use manman_shim::exit_code;
-use manman_shim::spec::DataLock;
+use manman_shim::spec::{DataLock, EPOCH_SHIFT};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
@@ -43,7 +43,12 @@ pub(crate) fn take(lock: &DataLock) -> Result<Held, Refusal> {
     }
     let written = epoch(&file).map_err(|error| failed("read", error))?;
     if written > lock.epoch {
-        let reason = format!("{} has epoch {written}, this start only {}", lock.path.display(), lock.epoch);
+        let reason = format!(
+            "this world was moved away in epoch {}: {} says so, and this start is of epoch {}",
+            written >> EPOCH_SHIFT,
+            lock.path.display(),
+            lock.epoch >> EPOCH_SHIFT
+        );
         return Err(Refusal { code: exit_code::EPOCH, reason });
     }
     if written < lock.epoch {

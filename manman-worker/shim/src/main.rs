@@ -20,6 +20,7 @@ mod stage;
 mod stdin;
 mod stream;
 mod sys;
+mod timer;
 mod tree;
 
 use std::ffi::OsStr;

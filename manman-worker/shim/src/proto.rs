@@ -17,8 +17,10 @@
 
 use std::fmt;
 
-/// Version of what is written here.
-pub const VERSION: u16 = 1;
+/// Version of what is written here: 2 knows [`Request::Lease`]. A worker talks to all of them.
+pub const VERSION: u16 = 2;
+/// The first version that holds a lease.
+pub const VERSION_LEASE: u16 = 2;
 /// Longest frame, its length not counted.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Bytes that may wait for a client.
@@ -55,6 +57,9 @@ pub enum Request<'a> {
     Note(&'a [u8]),
     /// 11: closes the game's stdin once what waits has been written. Refused with a terminal.
     CloseStdin,
+    /// 12: `u64` when the stop ladder begins, `u64` when all is killed: milliseconds on CLOCK_BOOTTIME,
+    /// two zeros for no lease. It takes the place of the one before. Refused once that has run out.
+    Lease { until_ms: u64, kill_ms: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +161,7 @@ impl<'a> Request<'a> {
             Self::Descriptors => frame(out, 9, id, &[]),
             Self::Note(text) => frame(out, 10, id, &[text]),
             Self::CloseStdin => frame(out, 11, id, &[]),
+            Self::Lease { until_ms, kill_ms } => frame(out, 12, id, &[&until_ms.to_le_bytes(), &kill_ms.to_le_bytes()]),
         }
     }
 
@@ -186,6 +192,11 @@ impl<'a> Request<'a> {
             9 => Self::Descriptors,
             10 => Self::Note(body),
             11 => Self::CloseStdin,
+            12 => {
+                let (until, rest) = body.split_first_chunk().ok_or(bad)?;
+                let kill = rest.first_chunk().ok_or(bad)?;
+                Self::Lease { until_ms: u64::from_le_bytes(*until), kill_ms: u64::from_le_bytes(*kill) }
+            }
             other => return Err(ProtoError::Unknown(other)),
         })
     }
@@ -270,6 +281,7 @@ mod tests {
             Request::Descriptors,
             Request::Note(b"n"),
             Request::CloseStdin,
+            Request::Lease { until_ms: 1, kill_ms: u64::MAX },
         ];
         let mut bytes = Vec::new();
         for (id, request) in (1..).zip(&requests) {
@@ -286,6 +298,27 @@ mod tests {
         assert_eq!(Request::decode(&grown), Ok(Request::Resize { rows: 1, columns: 2 }));
         assert_eq!(Request::decode(&Frame { kind: 77, id: 1, body: b"" }), Err(ProtoError::Unknown(77)));
         assert_eq!(Request::decode(&Frame { kind: 3, id: 1, body: b"" }), Err(ProtoError::Body(3)));
+    }
+
+    /// What a worker of the first version says, and what it was answered with, byte for byte.
+    #[test]
+    fn the_first_versions_frames_are_what_they_were() {
+        let old = [
+            (Request::Hello { version: 1, nonce: b"n" }, &[8, 0, 0, 0, 1, 1, 0, 0, 0, 1, 0, b'n'][..]),
+            (Request::Resize { rows: 2, columns: 3 }, &[9, 0, 0, 0, 3, 1, 0, 0, 0, 2, 0, 3, 0]),
+            (Request::Signal { number: 15, all: true }, &[7, 0, 0, 0, 5, 1, 0, 0, 0, 15, 1]),
+            (Request::Stop { ladder: b"" }, &[5, 0, 0, 0, 6, 1, 0, 0, 0]),
+            (Request::Kill, &[5, 0, 0, 0, 7, 1, 0, 0, 0]),
+            (Request::Subscribe { seqs: true, events: true }, &[6, 0, 0, 0, 8, 1, 0, 0, 0, 3]),
+        ];
+        for (request, bytes) in old {
+            let mut encoded = Vec::new();
+            request.encode(1, &mut encoded);
+            assert_eq!(encoded, bytes);
+        }
+        let mut answer = Vec::new();
+        Answer::Taken(3).encode(1, &mut answer);
+        assert_eq!(answer, [9, 0, 0, 0, 131, 1, 0, 0, 0, 3, 0, 0, 0]);
     }
 
     #[test]

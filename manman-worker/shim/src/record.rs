@@ -4,6 +4,7 @@
 //! does not know, so that a new worker reads an old shim's files and the other way round.
 
 use crate::identity::Identity;
+use crate::lease::Lease;
 use crate::text::{BadLine, fields, parsed, put, put_display, put_some};
 
 /// `RUN_DIR/state`.
@@ -24,6 +25,8 @@ pub struct State {
     pub rung: Option<usize>,
     /// Pids that SIGKILL has not ended, while stuck.
     pub stuck: Vec<i32>,
+    /// As it was last renewed.
+    pub lease: Option<Lease>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,11 +82,17 @@ impl State {
         for pid in &self.stuck {
             put_display(&mut out, "stuck_pid", pid);
         }
+        if self.lease.is_some() {
+            let (until, kill_at) = Lease::millis(self.lease);
+            put_display(&mut out, "lease_until_ms", until);
+            put_display(&mut out, "lease_kill_ms", kill_at);
+        }
         out
     }
 
     pub fn parse(content: &[u8]) -> Result<Self, BadLine> {
         let mut state = Self::default();
+        let (mut until, mut kill_at) = (0, 0);
         for (index, field) in fields(content).enumerate() {
             let (key, value) = field?;
             let bad = BadLine(index + 1);
@@ -105,9 +114,12 @@ impl State {
                 "pty" => state.pty = *value == *b"1",
                 "rung" => state.rung = Some(parsed(&value).ok_or(bad)?),
                 "stuck_pid" => state.stuck.push(parsed(&value).ok_or(bad)?),
+                "lease_until_ms" => until = parsed(&value).ok_or(bad)?,
+                "lease_kill_ms" => kill_at = parsed(&value).ok_or(bad)?,
                 _ => {}
             }
         }
+        state.lease = Lease::from_millis(until, kill_at);
         Ok(state)
     }
 }
@@ -125,6 +137,9 @@ pub struct Exit {
     pub oom_kills: Option<u64>,
     /// Why it was not started, in words: `exec /x: No such file or directory`.
     pub reason: Option<String>,
+    /// With it, for a start that was refused before a process was made: one of
+    /// [`exit_code`](crate::exit_code).
+    pub refused: Option<u8>,
     /// RFC 3339, both.
     pub started: Option<String>,
     pub ended: String,
@@ -139,6 +154,8 @@ pub struct Exit {
     pub stop: StopAsked,
     /// Rungs that had been begun.
     pub rungs: usize,
+    /// Its lease ran out: that began the ladder, or cut it short.
+    pub lease: bool,
     /// Nothing of the instance lives any more.
     pub tree_empty: bool,
 }
@@ -182,6 +199,7 @@ impl Exit {
         put_display(&mut out, "core", u8::from(self.core));
         put_some(&mut out, "oom_kills", self.oom_kills);
         put_some(&mut out, "reason", self.reason.as_deref());
+        put_some(&mut out, "refused", self.refused);
         put_some(&mut out, "started", self.started.as_deref());
         put(&mut out, "ended", &self.ended);
         put_display(&mut out, "ran_ms", self.ran_ms);
@@ -191,6 +209,7 @@ impl Exit {
         put_display(&mut out, "lost_lines", self.lost_lines);
         put(&mut out, "stop", self.stop.as_str());
         put_display(&mut out, "rungs", self.rungs);
+        put_display(&mut out, "lease", u8::from(self.lease));
         put_display(&mut out, "tree_empty", u8::from(self.tree_empty));
         out
     }
@@ -207,6 +226,7 @@ impl Exit {
                 "core" => exit.core = *value == *b"1",
                 "oom_kills" => exit.oom_kills = Some(parsed(&value).ok_or(bad)?),
                 "reason" => exit.reason = Some(string(&value)),
+                "refused" => exit.refused = Some(parsed(&value).ok_or(bad)?),
                 "started" => exit.started = Some(string(&value)),
                 "ended" => exit.ended = string(&value),
                 "ran_ms" => exit.ran_ms = parsed(&value).ok_or(bad)?,
@@ -216,6 +236,7 @@ impl Exit {
                 "lost_lines" => exit.lost_lines = parsed(&value).ok_or(bad)?,
                 "stop" => exit.stop = StopAsked::from_text(&value).ok_or(bad)?,
                 "rungs" => exit.rungs = parsed(&value).ok_or(bad)?,
+                "lease" => exit.lease = *value == *b"1",
                 "tree_empty" => exit.tree_empty = *value == *b"1",
                 _ => {}
             }
@@ -246,6 +267,7 @@ mod tests {
             pty: true,
             rung: Some(1),
             stuck: vec![8, 9],
+            lease: Lease::from_millis(10, 11),
         };
         let mut content = state.to_text();
         put(&mut content, "of_a_later_version", "1");
@@ -258,6 +280,7 @@ mod tests {
             core: true,
             oom_kills: Some(0),
             reason: Some("exec /x:\nno".to_owned()),
+            refused: Some(76),
             started: None,
             ended: "t".to_owned(),
             ran_ms: 1,
@@ -267,10 +290,20 @@ mod tests {
             lost_lines: 5,
             stop: StopAsked::Signal,
             rungs: 2,
+            lease: true,
             tree_empty: true,
         };
         let mut content = exit.to_text();
         put(&mut content, "of_a_later_version", "1");
         assert_eq!(Exit::parse(&content), Ok(exit));
+    }
+
+    #[test]
+    fn records_of_the_first_version_are_read() {
+        let state =
+            State::parse(b"instance=i\nnonce=n\nepoch=7\nboot_id=b\nshim_pid=1\nshim_ticks=2\nchild_pid=3\nchild_ticks=4\nphase=running\n");
+        assert_eq!(state.map(|state| (state.epoch, state.lease, state.phase)), Ok((Some(7), None, Phase::Running)));
+        let exit = Exit::parse(b"instance=i\ncode=0\nstop=ladder\nrungs=1\ntree_empty=1\n");
+        assert_eq!(exit.map(|exit| (exit.code, exit.lease, exit.refused)), Ok((Some(0), false, None)));
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
+use manman_shim::lease::Lease;
 use manman_shim::proto::{self, Answer, CLIENTS_MAX, Frame, Notice, PENDING_MAX, ProtoError, Request, VERSION};
 use manman_shim::record::StopAsked;
 use manman_shim::rung::{RUNGS_MAX, Rung};
@@ -30,6 +31,7 @@ const ANNOUNCE: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
     Signals,
+    Lease,
     Output(usize),
     Stdin,
     Listener,
@@ -301,6 +303,10 @@ impl Shim {
                 self.ours.stdin.close();
                 Answer::Done
             }
+            Request::Lease { until_ms, kill_ms } => match self.lease(Lease::from_millis(until_ms, kill_ms)) {
+                Ok(()) => Answer::Done,
+                Err(why) => Answer::Refused(why),
+            },
             Request::Hello { .. } => return,
         };
         answer.encode(id, &mut client.output);

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use manman_shim::files::{self, Reserve};
 use manman_shim::identity::{Identity, boot_id, pid_namespace};
+use manman_shim::journal::{Event, Writer};
+use manman_shim::lease::{Course, Lease};
 use manman_shim::record::{Exit, Phase, State};
 use manman_shim::spec::{self, Spec};
 use manman_shim::{clock, exit_code};
@@ -32,6 +34,7 @@ use crate::serve::Server;
 use crate::stdin::Stdin;
 use crate::stream::Stream;
 use crate::sys::{self, Signals};
+use crate::timer::BootTimer;
 use crate::{STAGE, tree};
 
 /// Room between the game and this process, so that a game that prints in bursts need not wait for
@@ -67,14 +70,22 @@ pub(crate) fn hold(run_dir: &Path) -> ExitCode {
         Err(error) => return refuse(exit_code::IO, format_args!("read the spec: {error}")),
     };
     let instance = spec.as_ref().map(|spec| spec.instance.clone()).unwrap_or_default();
-    let started =
-        spec.map_err(|error| Refusal { code: exit_code::SPEC, reason: format!("spec: {error}") }).and_then(|spec| start(spec, &cwd));
+    let mut journal = spec.as_ref().ok().and_then(|spec| {
+        let epoch = spec.lock.as_ref().map(|lock| lock.epoch);
+        let pid = getpid().as_raw_nonzero().get();
+        Some(Writer::open(spec.journal.as_ref()?, &spec.instance, epoch, pid))
+    });
+    let started = spec
+        .map_err(|error| Refusal { code: exit_code::SPEC, reason: format!("spec: {error}") })
+        .and_then(|spec| start(spec, &cwd, &mut journal));
     match started {
         Ok(shim) => shim.run(own_lock),
         Err(refusal) => {
+            note(&mut journal, &Event::Refused { code: refusal.code });
             let exit = Exit {
                 instance,
                 reason: Some(refusal.reason.clone()),
+                refused: Some(refusal.code),
                 ended: clock::now(),
                 boot_id: boot_id().unwrap_or_default(),
                 boottime_ms: millis(clock::boottime()),
@@ -115,7 +126,16 @@ fn refusal(code: u8, what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> 
     move |error| Refusal { code, reason: format!("{what}: {error}") }
 }
 
-fn start(spec: Spec, cwd: &Path) -> Result<Shim, Refusal> {
+fn note(journal: &mut Option<Writer>, event: &Event) {
+    if let Some(journal) = journal {
+        journal.note(event);
+    }
+}
+
+fn start(spec: Spec, cwd: &Path, journal: &mut Option<Writer>) -> Result<Shim, Refusal> {
+    if spec.lease.is_some_and(|lease| lease.until <= clock::boottime()) {
+        return Err(Refusal { code: exit_code::LEASE, reason: "its lease is over already".to_owned() });
+    }
     let io = |what: &'static str| refusal(exit_code::IO, what);
     let first = getpid() == Pid::INIT;
     let signals = Signals::block().map_err(io("block signals"))?;
@@ -129,6 +149,10 @@ fn start(spec: Spec, cwd: &Path) -> Result<Shim, Refusal> {
         let _ = std::fs::write("/proc/self/oom_score_adj", OWN_OOM_SCORE_ADJ);
     }
     let held = spec.lock.as_ref().map(lock::take).transpose()?;
+    if held.is_some() {
+        note(journal, &Event::Locked);
+    }
+    let timer = spec.lease.map(|_| BootTimer::new()).transpose().map_err(io("make a timer for the lease"))?;
     let log = Log::open(&spec.log).map_err(refusal(exit_code::IO, format_args!("open the log in {}", spec.log.dir.display())))?;
     let reserve = Reserve::take(Path::new("."), files::EXIT).map_err(io("take room for the exit record"))?;
     let listener = listen().map_err(io("listen"))?;
@@ -159,14 +183,26 @@ fn start(spec: Spec, cwd: &Path) -> Result<Shim, Refusal> {
         pty: matches!(spec.stdio, spec::Stdio::Pty { .. }),
         rung: None,
         stuck: Vec::new(),
+        lease: spec.lease,
     };
     // Written down first, begun second: whatever runs is known.
     files::replace(Path::new("."), files::STATE, &state.to_text(), 0o600).map_err(io("write the state"))?;
+    note(journal, &Event::Started { pid: state.child.pid, ticks: state.child.start_ticks });
+    if let Some(lease) = spec.lease {
+        let (until_ms, kill_ms) = Lease::millis(spec.lease);
+        note(journal, &Event::Lease { until_ms, kill_ms });
+        if let Some(timer) = &timer {
+            timer.set(Some(lease.until)).map_err(io("set the timer for the lease"))?;
+        }
+    }
     open_gate(&gate, &theirs).map_err(refusal(exit_code::START, "open the gate"))?;
     drop(theirs);
     Ok(Shim {
         server: Server::new(listener, &spec),
         ladder: Ladder::default(),
+        course: Course::new(spec.lease),
+        timer,
+        journal: journal.take(),
         first,
         held,
         signals,

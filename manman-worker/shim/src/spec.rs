@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Signal};
 
+use crate::journal::JournalPlace;
+use crate::lease::Lease;
 use crate::rung::{RUNGS_MAX, Rung, Step};
 use crate::text::{self, BadLine, put, put_display, put_some};
 
@@ -33,6 +35,9 @@ pub struct Spec {
     pub stdio: Stdio,
     pub log: LogPlace,
     pub lock: Option<DataLock>,
+    pub journal: Option<JournalPlace>,
+    /// How long it may run unless a client says otherwise; for ever without one.
+    pub lease: Option<Lease>,
     /// Leaves that the game's process enters before it starts: one of v2, or one for each v1 hierarchy.
     pub cgroups: Vec<PathBuf>,
     pub ladder: Vec<Rung>,
@@ -78,6 +83,10 @@ pub struct LogPlace {
     pub total_bytes: u64,
 }
 
+/// Above it stands which assignment of the server to a worker a start is of; what is below was used
+/// before there were assignments, and is less than any of them.
+pub const EPOCH_SHIFT: u32 = 32;
+
 /// A file that is flocked for as long as any process of the instance lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataLock {
@@ -118,6 +127,8 @@ impl Spec {
             stdio: Stdio::Pipes,
             log,
             lock: None,
+            journal: None,
+            lease: None,
             cgroups: Vec::new(),
             ladder: vec![Rung { step: Step::Signal(Signal::TERM), wait: Duration::from_secs(10) }],
             linger: None,
@@ -164,6 +175,15 @@ impl Spec {
         if let Some(lock) = &self.lock {
             put(&mut out, "lock", lock.path.as_os_str().as_bytes());
             put_display(&mut out, "epoch", lock.epoch);
+        }
+        if let Some(journal) = &self.journal {
+            put(&mut out, "journal_dir", journal.dir.as_os_str().as_bytes());
+            put(&mut out, "journal_server", &journal.server);
+        }
+        if self.lease.is_some() {
+            let (until, kill_at) = Lease::millis(self.lease);
+            put_display(&mut out, "lease_until_ms", until);
+            put_display(&mut out, "lease_kill_ms", kill_at);
         }
         for leaf in &self.cgroups {
             put(&mut out, "cgroup", leaf.as_os_str().as_bytes());
@@ -220,6 +240,10 @@ struct Draft {
     log_total_bytes: Option<u64>,
     lock: Option<PathBuf>,
     epoch: Option<u64>,
+    journal_dir: Option<PathBuf>,
+    journal_server: Option<String>,
+    lease_until: Option<u64>,
+    lease_kill: Option<u64>,
     cgroups: Vec<PathBuf>,
     ladder: Vec<Rung>,
     linger: Option<Duration>,
@@ -255,6 +279,10 @@ impl Draft {
             "log_total_bytes" => self.log_total_bytes = Some(number()?),
             "lock" => self.lock = Some(path()),
             "epoch" => self.epoch = Some(number()?),
+            "journal_dir" => self.journal_dir = Some(path()),
+            "journal_server" => self.journal_server = Some(word(key, value)?),
+            "lease_until_ms" => self.lease_until = Some(number()?),
+            "lease_kill_ms" => self.lease_kill = Some(number()?),
             "cgroup" => self.cgroups.push(path()),
             "rung" if self.ladder.len() < RUNGS_MAX => {
                 let rung = std::str::from_utf8(value).ok().and_then(Rung::parse);
@@ -278,18 +306,13 @@ impl Draft {
             (None, None) if self.groups.is_empty() => None,
             (None, None) => return Err(SpecError::Missing("uid")),
         };
-        let lock = match (self.lock, self.epoch) {
-            (Some(path), Some(epoch)) => Some(DataLock { path, epoch }),
-            (None, None) => None,
-            (Some(_), None) => return Err(SpecError::Missing("epoch")),
-            (None, Some(_)) => return Err(SpecError::Missing("lock")),
-        };
-        let bind = match (self.bind_source, self.bind_target) {
-            (Some(source), Some(target)) => Some(Bind { source, target }),
-            (None, None) => None,
-            (Some(_), None) => return Err(SpecError::Missing("bind_target")),
-            (None, Some(_)) => return Err(SpecError::Missing("bind_source")),
-        };
+        let lock = both(self.lock, "lock", self.epoch, "epoch")?.map(|(path, epoch)| DataLock { path, epoch });
+        let bind = both(self.bind_source, "bind_source", self.bind_target, "bind_target")?;
+        let bind = bind.map(|(source, target)| Bind { source, target });
+        let journal = both(self.journal_dir, "journal_dir", self.journal_server, "journal_server")?;
+        let journal = journal.map(|(dir, server)| JournalPlace { dir, server });
+        let lease = both(self.lease_until, "lease_until_ms", self.lease_kill, "lease_kill_ms")?;
+        let lease = lease.and_then(|(until, kill_at)| Lease::from_millis(until, kill_at));
         if self.argv.first().is_none_or(|program| program.is_empty()) {
             return Err(SpecError::Missing("arg"));
         }
@@ -309,6 +332,8 @@ impl Draft {
                 total_bytes: self.log_total_bytes.ok_or(SpecError::Missing("log_total_bytes"))?,
             },
             lock,
+            journal,
+            lease,
             cgroups: self.cgroups,
             ladder: self.ladder,
             linger: self.linger,
@@ -317,6 +342,16 @@ impl Draft {
             no_new_privileges: self.no_new_privileges,
             peers: self.peers,
         })
+    }
+}
+
+/// Two fields of which one means nothing.
+fn both<A, B>(a: Option<A>, a_key: &'static str, b: Option<B>, b_key: &'static str) -> Result<Option<(A, B)>, SpecError> {
+    match (a, b) {
+        (Some(a), Some(b)) => Ok(Some((a, b))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(SpecError::Missing(b_key)),
+        (None, Some(_)) => Err(SpecError::Missing(a_key)),
     }
 }
 
@@ -392,6 +427,8 @@ mod tests {
         spec.user = Some(User { uid: 1000, gid: 1001, groups: vec![1001, 7] });
         spec.stdio = Stdio::Pty { rows: 40, columns: 200 };
         spec.lock = Some(DataLock { path: "/data/.manman/lock".into(), epoch: 7 });
+        spec.journal = Some(JournalPlace { dir: "/data/../journal".into(), server: "0192".to_owned() });
+        spec.lease = Lease::from_millis(1_000_000, 1_030_000);
         spec.cgroups = vec!["/sys/fs/cgroup/memory/x".into(), "/sys/fs/cgroup/freezer/x".into()];
         spec.ladder.insert(0, Rung { step: Step::Console("save-all".to_owned()), wait: Duration::from_secs(30) });
         spec.linger = Some(Duration::from_millis(1500));
@@ -413,6 +450,8 @@ mod tests {
         for (from, to, message) in [
             ("uid=1000\n", "", "`uid` is missing"),
             ("epoch=7\n", "", "`epoch` is missing"),
+            ("journal_server=0192\n", "", "`journal_server` is missing"),
+            ("lease_until_ms=1000000\n", "", "`lease_until_ms` is missing"),
             ("arg=", "argh=", "`argh` is no key of a spec, or there are too many of it"),
             ("rung=30000 console save-all", "rung=1 action save", "`rung` can not be `1 action save`"),
             ("nonce=n0nce", "nonce=\u{1}", "`nonce` can not be `…`"),

@@ -18,6 +18,11 @@ pub(crate) fn pids(cgroups: &[PathBuf]) -> Vec<i32> {
     found
 }
 
+/// Everything of the instance, each process with its start time.
+pub(crate) fn members(cgroups: &[PathBuf]) -> Vec<(i32, u64)> {
+    pids(cgroups).into_iter().filter_map(|pid| Some((pid, stat(pid).ok()?.start_ticks))).collect()
+}
+
 /// SIGKILL to everything, by the surest way there is here. May have to be called again: only
 /// `cgroup.kill`, a freezer and the signal of a process 1 to all others reach a fork in time.
 pub(crate) fn kill(cgroups: &[PathBuf], group: Option<Pid>) {
@@ -27,7 +32,9 @@ pub(crate) fn kill(cgroups: &[PathBuf], group: Option<Pid>) {
         return;
     }
     if !cgroups.is_empty() {
-        crate::cgroup::kill(cgroups, |pid| signal_one(pid, None, Signal::KILL));
+        crate::cgroup::kill(cgroups, |pid| {
+            let _ = signal_one(pid, Signal::KILL, || cgroups.iter().any(|leaf| crate::cgroup::holds(leaf, pid)));
+        });
     }
     if let Some(group) = group {
         let _ = kill_process_group(group, Signal::KILL);
@@ -36,27 +43,30 @@ pub(crate) fn kill(cgroups: &[PathBuf], group: Option<Pid>) {
     signal_all(&[], Signal::KILL);
 }
 
-/// A signal to everything, each process once.
-pub(crate) fn signal_all(cgroups: &[PathBuf], signal: Signal) {
+/// A signal to everything, each process once; returns whom it was sent to.
+pub(crate) fn signal_all(cgroups: &[PathBuf], signal: Signal) -> Vec<(i32, u64)> {
     let descendants = descendants();
-    for (pid, stat) in &descendants {
-        signal_one(*pid, Some(*stat), signal);
+    let mut sent = Vec::with_capacity(descendants.len());
+    for (pid, seen) in &descendants {
+        sent.extend(signal_one(*pid, signal, || stat(*pid).is_ok_and(|now| now.start_ticks == seen.start_ticks)));
     }
-    for pid in cgroups.first().map(|leaf| crate::cgroup::pids(leaf)).unwrap_or_default() {
-        if !descendants.iter().any(|(known, _)| *known == pid) {
-            signal_one(pid, None, signal);
+    if let Some(leaf) = cgroups.first() {
+        for pid in crate::cgroup::pids(leaf) {
+            if !descendants.iter().any(|(known, _)| *known == pid) {
+                sent.extend(signal_one(pid, signal, || crate::cgroup::holds(leaf, pid)));
+            }
         }
     }
+    sent
 }
 
-fn signal_one(pid: i32, seen: Option<Stat>, signal: Signal) {
-    let Some(id) = Pid::from_raw(pid) else { return };
+/// The descriptor first, the look second: what is ours once the descriptor is held, is what the signal
+/// goes to, however fast pids are used again.
+fn signal_one(pid: i32, signal: Signal, is_ours: impl FnOnce() -> bool) -> Option<(i32, u64)> {
     // A process that has gone since, and one that may not be signalled, are the caller's next look.
-    let Ok(pidfd) = pidfd_open(id, PidfdFlags::empty()) else { return };
-    let same = seen.is_none_or(|seen| stat(pid).is_ok_and(|now| now.start_ticks == seen.start_ticks));
-    if same {
-        let _ = pidfd_send_signal(&pidfd, signal);
-    }
+    let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    let ticks = stat(pid).ok()?.start_ticks;
+    (is_ours() && pidfd_send_signal(&pidfd, signal).is_ok()).then_some((pid, ticks))
 }
 
 /// Everything below this process, in the order of the pids.

@@ -3,9 +3,10 @@
 use std::process::{Command, Stdio};
 
 use manman_shim::exit_code;
+use manman_shim::journal::Event;
 use manman_shim::launch::{self, Look};
 use manman_shim::record::{Phase, StopAsked};
-use manman_shim::spec::Stdio as GameStdio;
+use manman_shim::spec::{EPOCH_SHIFT, Stdio as GameStdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Instance, is_alive, pid_in, shim, until};
@@ -103,6 +104,7 @@ fn a_second_start_is_refused_while_anything_of_the_first_lives() {
     assert_eq!(abandoned, state.clone().into());
 
     let start = |epoch: u64| {
+        let epoch = epoch << EPOCH_SHIFT;
         let second = Instance::new();
         let mut spec = second.spec("exit 0");
         let mut lock = first.spec("").lock.unwrap();
@@ -127,8 +129,13 @@ fn a_second_start_is_refused_while_anything_of_the_first_lives() {
     assert_eq!(third.ended().code, Some(0));
     let fourth = start(1);
     assert_eq!(fourth.shim_code(), i32::from(exit_code::EPOCH));
-    assert!(fourth.ended().reason.unwrap().contains("has epoch 2, this start only 1"));
-    assert!(fourth.errors().contains("has epoch 2"));
+    let exit = fourth.ended();
+    let reason = exit.reason.unwrap();
+    assert!(reason.starts_with("this world was moved away in epoch 2: ") && reason.ends_with("this start is of epoch 1"), "{reason}");
+    assert_eq!(exit.refused, Some(exit_code::EPOCH));
+    assert!(fourth.errors().contains("moved away in epoch 2"));
+    assert_eq!(fourth.events(), [Event::Refused { code: exit_code::EPOCH }]);
+    assert!(fourth.journal().iter().all(|line| line.epoch == Some(1 << EPOCH_SHIFT) && line.server == "a-server"));
 }
 
 #[test]

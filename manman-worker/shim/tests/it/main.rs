@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod container;
+mod lease;
 mod life;
 mod output;
 mod socket;
 mod start;
 mod stop;
+mod stuck;
 mod support;

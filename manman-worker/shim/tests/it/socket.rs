@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use manman_shim::client::{Client, News, Reply};
-use manman_shim::proto::{CLIENTS_MAX, Request, STDIN_MAX};
+use manman_shim::proto::{CLIENTS_MAX, Request, STDIN_MAX, VERSION};
 use manman_shim::spec::Stdio;
 
 use crate::support::{Instance, LONG, NONCE, until};
@@ -146,7 +146,7 @@ fn a_client_of_a_later_version_is_answered() {
     while got < 40 {
         got += stream.read(&mut answers[got..]).unwrap();
     }
-    assert_eq!((answers[4], &answers[9..11]), (128, &[1, 0][..]));
+    assert_eq!((answers[4], &answers[9..11]), (128, &VERSION.to_le_bytes()[..]));
     assert_eq!((answers[15], answers[16]), (130, 2));
 }
 

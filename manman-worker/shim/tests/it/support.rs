@@ -9,6 +9,7 @@ use std::time::Duration;
 use manman_common::logs::{self, LogStream};
 use manman_shim::client::Client;
 use manman_shim::clock;
+use manman_shim::journal::{self, Event, JournalPlace, Line};
 use manman_shim::launch::{self, Look};
 use manman_shim::proto::Request;
 use manman_shim::record::{Exit, State};
@@ -72,6 +73,7 @@ impl Instance {
         spec.env = vec![("PATH".into(), "/usr/bin:/bin".into())];
         spec.cwd = Some(self.path("data"));
         spec.lock = Some(DataLock { path: self.path("data/lock"), epoch: 1 });
+        spec.journal = Some(JournalPlace { dir: self.path("journal"), server: "a-server".to_owned() });
         spec.ladder = rungs(&["30000 signal TERM"]);
         spec
     }
@@ -131,6 +133,17 @@ impl Instance {
 
     pub(crate) fn errors(&self) -> String {
         std::fs::read_to_string(self.path("run/shim.err")).unwrap_or_default()
+    }
+
+    pub(crate) fn journal(&self) -> Vec<Line> {
+        let journal = journal::read(&self.path("journal")).unwrap();
+        assert_eq!(journal.torn, 0);
+        assert!(journal.lines.is_sorted_by_key(|line| line.at), "{journal:?}");
+        journal.lines
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.journal().into_iter().map(|line| line.event).collect()
     }
 
     pub(crate) fn records(&self) -> Vec<(u64, LogStream, String)> {
