@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod race;
+
 const FORMATS: [FileFormat; 7] =
     [FileFormat::Properties, FileFormat::Ini, FileFormat::Json, FileFormat::Yaml, FileFormat::Toml, FileFormat::Xml, FileFormat::Line];
 

@@ -2,6 +2,7 @@ mod create;
 mod full;
 mod hostile;
 mod interrupted;
+mod race;
 mod restore;
 mod round_trip;
 mod tree;
