@@ -1,7 +1,5 @@
 //! Disk full, memory short, dockerd restarted, SteamCMD killed (rows 23, 25).
 
-use std::time::Duration;
-
 use manman_e2e::faults::scenario;
 use manman_e2e::{Context, Engine, Home, Result, SmallDisk, WorkerProcess, ensure, eventually, eventually_within};
 use serde_json::{Value, json};
@@ -48,13 +46,9 @@ fn f23_a_full_disk_stops_no_game_and_starts_none() -> Result<()> {
         seen.saw(format!("with 2 MiB left {} of {before} log segments were shed", before - segments()));
 
         // Full, and nothing old is left to shed.
-        let full = async || {
-            disk.fill(0)?;
-            let shown = stage.shown("runs").await?;
-            Ok::<_, manman_e2e::anyhow::Error>(shown)
-        };
         let shown = eventually_within(SOON, "the running game's status says that the disk is full", async || {
-            let shown = full().await.map_err(|error| format!("{error:#}"))?;
+            disk.fill(0).map_err(|error| format!("{error:#}"))?;
+            let shown = stage.shown("runs").await.map_err(|error| format!("{error:#}"))?;
             if has_condition(&shown, "DiskFull") { Ok(shown) } else { Err(shown.to_string()) }
         })
         .await?;
@@ -100,14 +94,14 @@ fn f25_memory_that_runs_out_ends_one_game_alone() -> Result<()> {
         let stage = Stage::with("on-failure", &["box"]).await?;
         let calm = stage.game("calm", "box", "").await?;
         let pid = stage.pid("calm")?;
-        let body = json!({"game_id": GAME, "name": "hungry", "worker": "box", "variables": {"OPTIONS": "eat=268435456"},
+        let body = json!({"game_id": GAME, "name": "hungry", "worker_id": "box", "variables": {"OPTIONS": "eat=268435456"},
             "limits": {"memory_bytes": 64 * MIB}});
         stage.client()?.call::<Value>(reqwest::Method::POST, "/server", Some(&body)).await.context("create hungry")?;
         let hungry = stage.until("hungry", "out of memory", |shown| shown["exit"]["oom"] == true).await?;
         ensure!(hungry["exit"]["reason"].as_str().is_some_and(|reason| reason.contains("memory")), "{:#}", hungry["exit"]);
         let told = eventually("the crash is told", async || {
-            let events = stage.events().await.map_err(|error| format!("{error:#}"))?;
-            let told = events.into_iter().find(|event| event["kind"] == "server.crashed" && event["server_id"] == hungry["id"]);
+            let events = stage.events(Some(&hungry["id"])).await.map_err(|error| format!("{error:#}"))?;
+            let told = events.into_iter().find(|event| event["kind"] == "server.crashed");
             told.ok_or_else(|| "no crash".to_owned())
         })
         .await?;

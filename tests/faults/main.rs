@@ -2,6 +2,7 @@
 //! them all; what each saw is in target/faults.md.
 
 // What the scenarios share; not each of them needs all of it.
+mod gather;
 #[expect(dead_code, reason = "shared by scenarios, some of which are still to come")]
 mod stage;
 

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use manman_common::client::Client;
-use manman_e2e::history::Witness;
-use manman_e2e::{Context, Home, Program, Result, binary, ensure, eventually_within};
+use manman_e2e::history::{Wish, Witness};
+use manman_e2e::{Context, Database, Home, Program, Result, binary, ensure, eventually_within};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,6 +29,10 @@ pub(crate) struct Stage {
     witness: TempDir,
     games: PathBuf,
     dice: Dice,
+    /// A database of the scenario's own, where the host is to use one.
+    pub(crate) database: Option<Database>,
+    /// What was asked for, for the history.
+    pub(crate) wishes: Mutex<Vec<Wish>>,
 }
 
 /// Whether all of it is to be done, as `tests/faults/run` does, or what the test command has time for.
@@ -82,12 +87,23 @@ impl Stage {
             witness = witness.path().display(),
         );
         std::fs::write(games.join("game.yaml"), definition)?;
-        Ok(Self { home, host: None, url: String::new(), workers: BTreeMap::new(), witness, games, dice: Dice::new(seed()) })
+        Ok(Self {
+            home,
+            host: None,
+            url: String::new(),
+            workers: BTreeMap::new(),
+            witness,
+            games,
+            dice: Dice::new(seed()),
+            database: None,
+            wishes: Mutex::default(),
+        })
     }
 
     /// A host and workers of these names, all alive.
     pub(crate) async fn with(restart: &str, workers: &[&str]) -> Result<Self> {
         let mut stage = Self::new(restart)?;
+        stage.database = Some(Database::start().await?);
         stage.start_host(&[], &[]).await?;
         for worker in workers {
             stage.start_worker(worker, &[], &[]).await?;
@@ -105,6 +121,9 @@ impl Stage {
         command.args(["run", "--public", public, "--internal", "127.0.0.1:0", "--data"]).arg(self.home.data());
         if !arguments.contains(&"--settle") {
             command.args(["--settle", "0s"]);
+        }
+        if let Some(database) = &self.database {
+            command.args(["--database-url", &database.url()]);
         }
         command.arg("--games").arg(&self.games).args(arguments).envs(environment.iter().copied());
         let mut program = Program::spawn("manman-host", &mut command)?;
@@ -148,9 +167,28 @@ impl Stage {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<()> {
+        self.start_program(&binary("manman-worker")?, name, data, token, arguments, environment)
+    }
+
+    /// Another build than the one to be tried, on its data directory.
+    pub(crate) async fn start_worker_of(&mut self, program: &Path, name: &str) -> Result<()> {
+        let data = self.data_of(name);
+        let token = if data.exists() { None } else { Some(self.home.join_token().await?) };
+        self.start_program(program, name, &data, token.as_deref(), &[], &[])
+    }
+
+    fn start_program(
+        &mut self,
+        program: &Path,
+        name: &str,
+        data: &Path,
+        token: Option<&str>,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<()> {
         std::fs::create_dir_all(data)?;
         let steamcmd = Path::new(env!("CARGO_MANIFEST_DIR")).join("stand-in/steamcmd");
-        let mut command = Command::new(binary("manman-worker")?);
+        let mut command = Command::new(program);
         command.args(["run", "--name", name, "--docker", "off", "--steamcmd"]).arg(steamcmd).arg("--data").arg(data);
         if !arguments.contains(&"--host") {
             command.args(["--host", &self.url]);
@@ -197,7 +235,7 @@ impl Stage {
 
     /// Makes a server that is wanted running, and answers at once.
     pub(crate) async fn create(&self, name: &str, worker: &str, options: &str) -> Result<Value> {
-        let body = json!({"game_id": GAME, "name": name, "worker": worker, "variables": {"OPTIONS": options}});
+        let body = json!({"game_id": GAME, "name": name, "worker_id": worker, "variables": {"OPTIONS": options}});
         self.client()?.call(reqwest::Method::POST, "/server", Some(&body)).await.with_context(|| format!("create {name}"))
     }
 
@@ -209,8 +247,15 @@ impl Stage {
 
     /// `POST /server/{name}/{verb}`.
     pub(crate) async fn ask(&self, name: &str, verb: &str) -> Result<Value> {
+        self.wish(name, verb != "start");
         let path = format!("/server/{name}/{verb}");
         self.client()?.call(reqwest::Method::POST, &path, Some(&json!({}))).await.with_context(|| path)
+    }
+
+    /// Notes for the history that somebody wished something of a server, by its name.
+    pub(crate) fn wish(&self, server: &str, ends_it: bool) {
+        let wish = Wish { server: server.to_owned(), at_ms: boot_ms(), ends_it, once: None };
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner).push(wish);
     }
 
     pub(crate) async fn shown(&self, name: &str) -> Result<Value> {
@@ -332,6 +377,12 @@ impl Drop for Stage {
             }
         }
     }
+}
+
+/// Since boot, sleep included; the clock of journals and witnesses.
+pub(crate) fn boot_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
 pub(crate) fn kill(pid: i32, signal: Signal) -> Result<()> {
