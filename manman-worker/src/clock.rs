@@ -13,6 +13,13 @@ pub fn now() -> Timestamp {
     chrono::Utc::now().into()
 }
 
+/// Since the boot, suspends included; nobody sets it. Leases are measured on it.
+#[must_use]
+pub fn boottime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 #[must_use]
 pub fn new_uuid() -> Uuid {
     Uuid::now_v7()

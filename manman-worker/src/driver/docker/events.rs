@@ -47,6 +47,7 @@ async fn watch(engine: Engine, worker: WorkerId, changes: Arc<Notify>, seen: Arc
                 }
                 changes.notify_one();
             }
+            seen.lost();
             changes.notify_one();
         }
         tokio::time::sleep(AWAY).await;
