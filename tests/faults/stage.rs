@@ -81,7 +81,7 @@ impl Stage {
             "game: {GAME}\nname: A game that misbehaves\nsteam: {{login: anonymous}}\n\
              variables:\n  OPTIONS: {{label: Options, default: \"\", max: 200}}\n\
              start: {{argv: [{program}, --witness, {witness}, --world, \"{{{{server.name}}}}\", --options, \"{{{{OPTIONS}}}}\"], expect: [bzfs]}}\n\
-             ready: {{log: \"^world is up\"}}\nconsole: {{input: stdin}}\nrestart: {restart}\n\
+             ready: {{log: \"^world is up\"}}\nconsole: {{input: stdin}}\nrestart: {restart}\nupdate: {{on: manual}}\n\
              stop: [{{console: quit, wait: 2s}}, {{signal: TERM, wait: 2s}}]\ndata: {{save: [\"*.cfg\"], logs: []}}\n",
             program = program.display(),
             witness = witness.path().display(),
@@ -264,6 +264,13 @@ impl Stage {
 
     pub(crate) async fn phase(&self, name: &str, wanted: &str) -> Result<Value> {
         self.until(name, wanted, |seen| seen["phase"] == wanted).await
+    }
+
+    /// One game runs. It may be short of Ready where its line that says so fell into a closed pipe.
+    pub(crate) async fn one(&self, name: &str, processes: usize) -> Result<Value> {
+        let there = |shown: &Value| shown["phase"] == "Ready" || shown["phase"] == "Running";
+        self.until(name, "one running game", |shown| there(shown) && !shown["instance"].is_null() && self.pids(name).len() == processes)
+            .await
     }
 
     pub(crate) async fn until(&self, name: &str, what: &str, mut enough: impl FnMut(&Value) -> bool) -> Result<Value> {

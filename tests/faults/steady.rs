@@ -135,8 +135,7 @@ fn f02_worker_and_shim_killed_while_a_game_begins() -> Result<()> {
             ensure!(left <= 1, "{left} games");
             survived += left;
             stage.start_worker("attic", &[], &[]).await?;
-            stage.phase("world", "Ready").await?;
-            stage.until("world", "as it is at the worker", |_| stage.pids("world").len() == 1).await?;
+            stage.one("world", 1).await?;
         }
         stage.alone()?;
         seen.saw(format!("{rounds} starts cut off, {survived} of them behind the fork; never two games, and one at the end of each"));

@@ -130,7 +130,7 @@ fn f06_power_cut() -> Result<()> {
                     manman_e2e::eventually_within(SOON, "the world runs again, alone", async || {
                         let shown = stage.shown(name).await.map_err(|error| format!("{error:#}"))?;
                         match stage.pids(name).len() {
-                            1 if shown["phase"] == "Ready" => Ok(()),
+                            1 if shown["phase"] == "Ready" && shown["pending_restart"] == false => Ok(()),
                             count => Err(format!("{cut:?}: {count} processes, {shown}")),
                         }
                     })
