@@ -29,8 +29,9 @@ use crate::logs::{LogBooks, Retention};
 use crate::metrics::Metrics;
 use crate::probe::Supervisor;
 use crate::reconcile::{LoopClock, Parts, Reconciler};
+use crate::standing::Standing;
 use crate::store::{Meta, Store};
-use crate::{api, clock, find, metrics};
+use crate::{api, clock, find, machine, metrics};
 pub use error::RunError;
 pub(crate) use worker::Worker;
 
@@ -135,7 +136,7 @@ pub async fn run_with_ready(
         docker,
         registration,
         revision: meta.observed_revision,
-        frozen: meta.frozen,
+        standing: Standing::of(&meta),
         config,
     }));
     worker.actions.take_over().await?;
@@ -253,6 +254,7 @@ async fn open_store(data_dir: &DataDir, process: &ProcessIdentity, config: &Conf
         );
     }
     let store = opened.store;
+    let machine = machine::this_machine(data_dir.path());
     if let Some(last) = store.meta().await?.process {
         refuse_copy(process, &last)?;
     }
@@ -261,9 +263,14 @@ async fn open_store(data_dir: &DataDir, process: &ProcessIdentity, config: &Conf
         .update_meta(move |meta| {
             meta.process = Some(process);
             meta.name = Some(name);
+            // Before anything could be started: on another machine nothing is.
+            meta.trust.started_on(machine);
             meta.api_token.get_or_insert_with(|| clock::new_token("api"));
         })
         .await?;
+    if let Some((text, hint)) = Standing::of(&meta).attention(config.name.as_str()) {
+        tracing::warn!(hint, "{text}");
+    }
     Ok((store, meta))
 }
 

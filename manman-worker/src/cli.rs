@@ -43,6 +43,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  manman-worker announce --name blog -- python3 -m http.server 8000 …\n  manman-worker announce --name blog --port 8000 -- ./blog\n\nWithout --port the program is told a free one in the variable PORT."
     )]
     Announce(AnnounceArgs),
+    /// Say that a worker's memory holds and that this machine is its own, so that its servers start here
+    #[command(after_help = "For a worker that can not reach its host, or was moved to this machine with its disk. Not while it runs.")]
+    Rebase(SayArgs),
+    /// Say that no server may start on this machine any more, until `rebase`
+    Fence(SayArgs),
     /// Check what a worker needs of this machine
     Doctor {
         #[command(flatten)]
@@ -51,6 +56,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SayArgs {
+    #[command(flatten)]
+    pub(crate) worker: RunArgs,
+    /// The worker's name, for scripts; without it, it is asked for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) yes: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,8 @@ use crate::config::{Config, DockerMode};
 use crate::driver::Driver as _;
 use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::report::Report;
-use crate::{clock, identity, machine};
+use crate::standing::Standing;
+use crate::{clock, identity, machine, store};
 
 /// Below this, images and worlds will soon find no room.
 const DISK_LOW: u64 = 2 * 1024 * 1024 * 1024;
@@ -79,6 +80,7 @@ pub async fn doctor(config: &Config) -> Findings {
         steam(config),
         cgroup(),
         clock_check(),
+        memory(config),
         host(config).await,
     ];
     Findings { checks }
@@ -112,6 +114,16 @@ fn data_dir(config: &Config, directory: &Path) -> Check {
                 (None, false) => format!("{} can be made", path.display()),
             },
         ),
+    }
+}
+
+/// Whether a worker on this directory does as it is told.
+fn memory(config: &Config) -> Check {
+    const NAME: &str = "memory";
+    let Some(meta) = store::peek(&config.data_dir) else { return Check::good(NAME, "none yet") };
+    match Standing::of(&meta).attention(config.name.as_str()) {
+        Some((text, hint)) => Check::bad(NAME, text, hint),
+        None => Check::good(NAME, "trusted"),
     }
 }
 

@@ -22,8 +22,10 @@ pub mod machine;
 pub mod metrics;
 pub mod plan_cmd;
 pub mod probe;
+pub mod rebase_cmd;
 pub mod reconcile;
 mod report;
+pub mod standing;
 pub mod steam_cmd;
 pub mod store;
 

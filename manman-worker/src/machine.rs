@@ -1,5 +1,7 @@
 //! What this machine has and how busy it is, from cheap looks at `/proc`.
 
+mod binding;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,6 +12,7 @@ use manman_common::wire::{Capabilities, DriverReport, MachineUsage};
 use tokio::time::Instant;
 
 use crate::config::Config;
+pub use binding::this_machine;
 
 /// Kernel ticks per second in `/proc/stat`; `sysconf(_SC_CLK_TCK)`, 100 on every Linux in use.
 fn ticks_per_second() -> u64 {

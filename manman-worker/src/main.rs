@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use manman_worker::announce::Announcement;
 use manman_worker::config::Config;
+use manman_worker::rebase_cmd::{self, Word};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command, Steam};
+use cli::{Cli, Command, SayArgs, Steam};
 
 /// Two threads: one for whatever blocks a moment, one for the rest. Games do not run in here.
 const THREADS: usize = 2;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
             Ok(config) => in_runtime(async { report(manman_worker::plan_cmd::plan(&config).await, json) }),
             Err(error) => fail(&chain(&error), error.hint()),
         },
+        Command::Rebase(args) => say(args, Word::Rebase),
+        Command::Fence(args) => say(args, Word::Fence),
         Command::Doctor { worker, json } => match worker.resolve() {
             Ok(config) => in_runtime(async { report(Ok(manman_worker::doctor::doctor(&config).await), json) }),
             Err(error) => fail(&chain(&error), error.hint()),
@@ -59,6 +62,32 @@ fn main() -> ExitCode {
         Command::Stage(args) => manman_stage::run_stage(args),
         Command::Reply(args) => manman_stage::run_reply(args),
     }
+}
+
+/// A world may be lost by it: who says it types the worker's name.
+fn say(args: SayArgs, word: Word) -> ExitCode {
+    let config = match args.worker.resolve() {
+        Ok(config) => config,
+        Err(error) => return fail(&chain(&error), error.hint()),
+    };
+    in_runtime(async move {
+        let asked = match rebase_cmd::ask(&config, word).await {
+            Ok(asked) => asked,
+            Err(error) => return fail(&chain(&error), error.hint()),
+        };
+        eprint!("{}", asked.before);
+        let typed = args.yes.unwrap_or_else(|| {
+            eprint!("type the worker's name ({}) to confirm: ", asked.name);
+            let mut line = String::new();
+            // Nothing typed confirms nothing.
+            let _ = std::io::stdin().read_line(&mut line);
+            line.trim().to_owned()
+        });
+        if typed != asked.name {
+            return fail("not confirmed; nothing has been changed", None);
+        }
+        report(asked.confirmed().await, false)
+    })
 }
 
 fn steam(command: Steam) -> ExitCode {

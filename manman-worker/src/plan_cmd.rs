@@ -1,13 +1,13 @@
 //! `manman-worker plan`: what a worker would do next on this directory, from its own database and a
 //! look at the drivers. Nothing is done and nothing is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use manman_common::{InstallMethod, Phase, ServerId};
-use manman_worker_core::{Mode, Observation, Plan, Record, Step, StepKind, World};
+use manman_worker_core::{Observation, Plan, Record, Step, StepKind, World};
 use serde::Serialize;
 
 use crate::app::RunError;
@@ -16,6 +16,7 @@ use crate::config::{Config, DockerMode};
 use crate::driver::Driver;
 use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::report::Report;
+use crate::standing::Standing;
 use crate::store::{Loaded, Store};
 use crate::{api, clock, identity};
 
@@ -25,10 +26,25 @@ const LOOK_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Serialize)]
 pub struct Outlook {
     frozen: bool,
+    /// Why the worker does not simply do as it is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attention: Option<Attention>,
     /// The worker that runs on this directory now, and does the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker_pid: Option<u32>,
     servers: Vec<Prospect>,
+}
+
+#[derive(Debug, Serialize)]
+struct Attention {
+    text: String,
+    hint: String,
+}
+
+impl From<(String, String)> for Attention {
+    fn from((text, hint): (String, String)) -> Self {
+        Self { text, hint }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +65,9 @@ impl Report for Outlook {
         // Writing into a String can not fail.
         if let Some(pid) = self.worker_pid {
             let _ = writeln!(text, "a worker runs on this directory, pid {pid}; it does what follows by itself");
+        }
+        if let Some(Attention { text: what, hint }) = &self.attention {
+            let _ = writeln!(text, "{what}\n    hint: {hint}");
         }
         if self.frozen {
             let _ = writeln!(text, "frozen: nothing new starts");
@@ -74,7 +93,7 @@ pub async fn plan(config: &Config) -> Result<Outlook, RunError> {
     let directory = &config.data_dir;
     let worker_pid = identity::locked_by(directory);
     if !directory.join("worker.sqlite").exists() {
-        return Ok(Outlook { frozen: false, worker_pid, servers: Vec::new() });
+        return Ok(Outlook { frozen: false, attention: None, worker_pid, servers: Vec::new() });
     }
     let loaded = Store::open(directory)?.store.load().await?;
     let driver = label::read(&directory.join(label::FILE))
@@ -85,7 +104,8 @@ pub async fn plan(config: &Config) -> Result<Outlook, RunError> {
 
 async fn outlook(loaded: Loaded, driver: Option<&dyn Driver>, worker_pid: Option<u32>) -> Outlook {
     let Loaded { meta, mut records, statuses, .. } = loaded;
-    let mode = if meta.frozen { Mode::Frozen } else { Mode::Normal };
+    let standing = Standing::of(&meta);
+    let mode = standing.mode();
     let now = clock::now();
     let observed = observe(&records, driver).await;
     for (server, observation) in &observed {
@@ -105,9 +125,12 @@ async fn outlook(loaded: Loaded, driver: Option<&dyn Driver>, worker_pid: Option
         in_flight: &in_flight,
         install_keys: &install_keys,
         last: &statuses,
+        // It has met no host in this look, and without one it would start none of these.
+        leased: &BTreeSet::new(),
     });
     let servers = observed.iter().map(|(server, observation)| prospect(*server, observation, &records, &plan)).collect();
-    Outlook { frozen: meta.frozen, worker_pid, servers }
+    let name = meta.name.map_or_else(|| "WORKER".to_owned(), |name| name.to_string());
+    Outlook { frozen: meta.frozen, attention: standing.attention(&name).map(Attention::from), worker_pid, servers }
 }
 
 fn method(record: &Record) -> InstallMethod {

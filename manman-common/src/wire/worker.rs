@@ -232,6 +232,15 @@ pub struct WorkerSelf {
     pub session_epoch: SessionEpoch,
     pub observed_revision: Revision,
     pub linked: bool,
+    /// Its memory is not trusted: it keeps what runs and does nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+    /// Its host went back in time: nothing is stopped, removed or restarted on its word.
+    #[serde(default)]
+    pub rebase_needed: bool,
+    /// Why it does not simply do as it is told, and what ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<String>,
     pub usage: Option<MachineUsage>,
     pub servers: Vec<ServerStatus>,
 }

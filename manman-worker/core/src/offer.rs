@@ -14,7 +14,7 @@ pub enum Offer {
     Accepted,
     /// The very same spec: nothing happens, however often it comes.
     Unchanged,
-    /// Older than what is stored: refused.
+    /// Older than what is stored, by generation or by the assignment (epoch) that it is of: refused.
     Stale,
     /// Another content under the generation that is stored: refused, since one of the two is lost.
     ConflictingSameGeneration,
@@ -32,6 +32,10 @@ pub fn offer(records: &mut BTreeMap<ServerId, Record>, spec: ServerSpec) -> Offe
     };
     if record.origin == Origin::Here {
         return Offer::OwnedHere;
+    }
+    // The server has been given elsewhere since: this record, tombstone or not, remembers it for ever.
+    if spec.epoch < record.spec.epoch {
+        return Offer::Stale;
     }
     match spec.generation.cmp(&record.spec.generation) {
         std::cmp::Ordering::Less => Offer::Stale,
@@ -139,6 +143,22 @@ mod tests {
         let older = ServerSpec { generation: Generation::new(2), ..wish.clone() };
         assert_eq!(offer(&mut records, older), Offer::Stale);
         assert_eq!(records[&wish.id].spec, wish);
+    }
+
+    #[test]
+    fn an_assignment_that_is_over_never_comes_back() {
+        let mut records = BTreeMap::new();
+        let wish = spec(1);
+        assert_eq!(offer(&mut records, wish.clone()), Offer::Accepted);
+        let generation = |n| Generation::new(n);
+        let released = ServerSpec { epoch: 2, generation: generation(2), desired: DesiredState::Deleted, ..wish.clone() };
+        assert_eq!(offer(&mut records, released.clone()), Offer::Accepted);
+        let old = ServerSpec { epoch: 1, generation: generation(99), ..wish.clone() };
+        assert_eq!(offer(&mut records, old), Offer::Stale, "whatever its generation says");
+        assert_eq!(records[&wish.id].spec, released);
+        let back = ServerSpec { epoch: 3, generation: generation(3), ..wish.clone() };
+        assert_eq!(offer(&mut records, back.clone()), Offer::Accepted);
+        assert_eq!(records[&wish.id].spec, back);
     }
 
     #[test]

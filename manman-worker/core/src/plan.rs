@@ -2,7 +2,8 @@
 //!
 //! Invariants, held by the simulator: while a driver is blind nothing is done to its servers; a
 //! server has at most one step under way and at most one live instance; nothing starts inside a
-//! back-off; a running game is never touched because its spec changed; one that hangs is killed by
+//! back-off, nor without the lease that it needs; a host that has gone back in time destroys nothing;
+//! a worker whose own memory has does nothing; a running game is never touched because its spec changed; one that hangs is killed by
 //! its rule alone, and never while frozen; what no record mentions is never touched at all; each
 //! server alone has the same plan as among others.
 
@@ -81,6 +82,7 @@ pub(crate) struct Sight<'a> {
     pub(crate) dead: Vec<&'a Instance>,
     pub(crate) in_flight: Option<&'a StepKind>,
     install_key: Option<&'a String>,
+    has_lease: bool,
 }
 
 #[derive(Default)]
@@ -116,10 +118,15 @@ impl<'a> Sight<'a> {
             dead: sorted.iter().copied().filter(|instance| !instance.is_live()).collect(),
             in_flight: world.in_flight.get(&server),
             install_key: world.install_keys.get(&server),
+            has_lease: !record.is_leased() || world.leased.contains(&server),
         }
     }
 
     fn decide(&self) -> Decision {
+        // Not even cancelled: a stop that has been begun is worse half done.
+        if self.mode == Mode::Quarantined {
+            return Decision::default();
+        }
         if let Some(kind) = self.in_flight {
             return Decision { cancel: self.stands_in_the_way(kind), ..Decision::default() };
         }
@@ -136,18 +143,26 @@ impl<'a> Sight<'a> {
 
     fn decide_live(&self, keeper: &Instance) -> Decision {
         match (self.mode, self.record.spec.desired) {
+            (_, DesiredState::Stopped | DesiredState::Deleted) if self.is_doubted() => Decision::default(),
             (_, DesiredState::Stopped | DesiredState::Deleted) => self.stop(keeper, self.record.spec.stop_mode),
             (_, DesiredState::Running) if self.record.tried.held => self.stop(keeper, StopMode::Graceful),
             (Mode::Draining, DesiredState::Running) => self.stop(keeper, StopMode::Graceful),
             (Mode::Normal, DesiredState::Running) if self.restart_is_due(keeper) => self.stop(keeper, StopMode::Graceful),
             // While frozen it would not come back, and may yet answer again.
             (Mode::Normal, DesiredState::Running) if self.is_hung(keeper) => self.stop(keeper, StopMode::Kill),
-            (Mode::Normal | Mode::Frozen, DesiredState::Running) => self.clear_away().unwrap_or_default(),
+            (Mode::Normal | Mode::Frozen | Mode::Regressed | Mode::Quarantined, DesiredState::Running) => {
+                self.clear_away().unwrap_or_default()
+            }
         }
     }
 
     fn decide_dead(&self) -> Decision {
-        if let Some(removal) = self.clear_away() {
+        if self.is_doubted() && self.record.spec.desired == DesiredState::Deleted {
+            return Decision::default();
+        }
+        // What ended is evidence as long as nothing is to be started in its place.
+        let removal = if self.is_doubted() && self.record.spec.desired == DesiredState::Stopped { None } else { self.clear_away() };
+        if let Some(removal) = removal {
             return removal;
         }
         match self.record.spec.desired {
@@ -167,6 +182,16 @@ impl<'a> Sight<'a> {
     /// A restart asked for while frozen waits: the game would not come back.
     pub(crate) fn restart_is_due(&self, keeper: &Instance) -> bool {
         keeper.restart_seq < self.record.spec.restart_seq
+    }
+
+    /// The wish may be an old one, of a host that has gone back in time: nothing is destroyed by it.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.mode == Mode::Regressed && !self.record.is_said_here()
+    }
+
+    /// It would start, were there a lease.
+    pub(crate) fn lacks_lease(&self) -> bool {
+        !self.has_lease
     }
 
     fn is_hung(&self, keeper: &Instance) -> bool {
@@ -203,7 +228,8 @@ impl<'a> Sight<'a> {
         if self.record.tried.installed.as_ref() == Some(&key) {
             return None;
         }
-        if self.mode != Mode::Normal {
+        let anew = self.record.tried.installed.is_some();
+        if !self.mode.starts() || (anew && self.is_doubted()) {
             return Some(Decision::default());
         }
         Some(match &self.record.tried.install_failure {
@@ -218,7 +244,7 @@ impl<'a> Sight<'a> {
 
     fn start(&self) -> Decision {
         let tried = &self.record.tried;
-        if self.mode != Mode::Normal || tried.failed.is_some() || tried.rest.is_some() {
+        if !self.mode.starts() || self.lacks_lease() || tried.failed.is_some() || tried.rest.is_some() {
             return Decision::default();
         }
         match tried.not_before {
@@ -243,7 +269,8 @@ impl<'a> Sight<'a> {
             StepKind::Install { key } => unwanted || self.install_key.is_some_and(|wanted| wanted != key),
             // A person who kills does not wait for the ladder.
             StepKind::Stop { mode: StopMode::Graceful, .. } => {
-                self.record.spec.desired != DesiredState::Running && self.record.spec.stop_mode == StopMode::Kill
+                let killed = self.record.spec.desired != DesiredState::Running && self.record.spec.stop_mode == StopMode::Kill;
+                killed && !self.is_doubted()
             }
             // These are short, and half done is worse than done and undone.
             StepKind::Stop { mode: StopMode::Kill, .. } | StepKind::Start | StepKind::Remove | StepKind::Purge => false,

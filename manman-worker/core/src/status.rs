@@ -141,6 +141,24 @@ fn conditions(sight: &Sight<'_>, phase: Phase, last: Option<&ServerStatus>) -> V
         let hint = Some("unfreeze the worker to let it start".to_owned());
         add("Frozen", "the worker is frozen, so nothing starts".to_owned(), hint, since("Frozen"));
     }
+    let hint = || Some("look at what would change, and confirm it: manman worker rebase WORKER".to_owned());
+    let would_stop = sight.record.spec.desired != DesiredState::Running && (phase.is_live() || !sight.dead.is_empty() || !tried.deleted);
+    let would_restart = sight.keeper.is_some_and(|keeper| sight.restart_is_due(keeper));
+    match sight.mode {
+        Mode::Quarantined if would_start || would_stop || would_restart => {
+            let message = "the worker's memory is not trusted, so that nothing is started and nothing is stopped".to_owned();
+            add("Quarantined", message, hint(), since("Quarantined"));
+        }
+        Mode::Regressed if sight.is_doubted() && (would_restart || (would_stop && phase != Phase::Stopped)) => {
+            let message = "the host went back in time: what it wants to stop, delete or restart is kept as it is".to_owned();
+            add("HostRegressed", message, hint(), since("HostRegressed"));
+        }
+        Mode::Normal | Mode::Frozen | Mode::Draining | Mode::Regressed | Mode::Quarantined => {}
+    }
+    if would_start && sight.lacks_lease() {
+        let message = "it runs only while its host renews its lease, and there is none".to_owned();
+        add("NoLease", message, Some("it starts as soon as the host answers".to_owned()), since("NoLease"));
+    }
     conditions
 }
 

@@ -24,6 +24,8 @@ pub struct World<'a> {
     pub install_keys: &'a BTreeMap<ServerId, String>,
     /// The statuses of the round before: what a blind round goes on saying.
     pub last: &'a BTreeMap<ServerId, ServerStatus>,
+    /// Servers that need a lease and have one that is live; one that needs none is not asked for it.
+    pub leased: &'a BTreeSet<ServerId>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,22 @@ pub enum Mode {
     Frozen,
     /// Everything is stopped, and nobody's wish is changed by it.
     Draining,
+    /// The host has forgotten something, so that its wishes may be old ones: what should run is
+    /// started and kept; nothing is stopped, removed, installed anew or restarted on its word.
+    Regressed,
+    /// This worker's own memory is not trusted: what runs is kept and shown, nothing is done.
+    Quarantined,
+}
+
+impl Mode {
+    /// Whether what should run is started.
+    #[must_use]
+    pub(crate) const fn starts(self) -> bool {
+        match self {
+            Self::Normal | Self::Regressed => true,
+            Self::Frozen | Self::Draining | Self::Quarantined => false,
+        }
+    }
 }
 
 /// "Could not look" is never "nothing there".
@@ -102,6 +120,19 @@ pub struct Record {
     pub changed_here: bool,
     #[serde(default)]
     pub tried: Tried,
+}
+
+impl Record {
+    /// The wish is that of a person at this machine, not the host's.
+    #[must_use]
+    pub fn is_said_here(&self) -> bool {
+        self.changed_here || self.origin == Origin::Here
+    }
+
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.spec.lease_seconds.is_some()
+    }
 }
 
 /// Whose server it is.

@@ -42,6 +42,7 @@ pub(super) fn worker_self(worker: &Worker) -> WorkerSelf {
         (false, false, Some(WorkerStatus::Pending)) => WorkerStatus::Pending,
         (false, false, _) => WorkerStatus::Alive,
     };
+    let standing = worker.standing();
     WorkerSelf {
         worker_id: worker.registration().map(|registration| registration.worker_id),
         name: worker.config.name.clone(),
@@ -50,6 +51,9 @@ pub(super) fn worker_self(worker: &Worker) -> WorkerSelf {
         session_epoch: worker.registration().map(|registration| registration.session_epoch).unwrap_or_default(),
         observed_revision: worker.revision(),
         linked: link.linked,
+        quarantine: standing.quarantine,
+        rebase_needed: standing.regressed,
+        attention: standing.attention(worker.config.name.as_str()).map(|(text, hint)| format!("{text}. {hint}")),
         usage: Some(worker.usage()),
         servers: worker.statuses().values().cloned().collect(),
     }

@@ -4,6 +4,7 @@ mod api;
 mod host;
 mod link;
 mod standing;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::Path;

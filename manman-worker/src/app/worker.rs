@@ -3,29 +3,33 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use manman_common::client::{Client, Endpoint};
 use manman_common::link::IndexEntry;
-use manman_common::wire::{DriverReport, MachineUsage, ProcessIdentity};
+use manman_common::session::{Quarantine, SessionTerms};
+use manman_common::wire::{DriverReport, MachineUsage, ProcessIdentity, Registered};
 use manman_common::{Revision, ServerId, ServerSpec};
+use manman_link::trust::Trust;
 use manman_worker_core::{LocalChange, Record};
 use tokio::sync::watch;
 
 use super::ExitReason;
 use crate::action::Actions;
+use crate::api::error_chain;
 use crate::config::Config;
 use crate::console::Console;
 use crate::driver::Driver;
 use crate::driver::docker::DockerDriver;
 use crate::host_link::{CallDesk, LinkControl, LinkState, Registration, beat_body};
 use crate::logs::{LogBook, LogBooks};
-use crate::machine::UsageMeter;
+use crate::machine::{self, UsageMeter};
 use crate::metrics::Metrics;
 use crate::reconcile::{Created, ReconcileError, ReconcileHandle, Statuses};
-use crate::store::{Store, StoreError};
+use crate::standing::Standing;
+use crate::store::{Meta, Store, StoreError};
 
 /// An engine that does not say its version in this time is not well, and the registration goes on
 /// without it.
@@ -46,7 +50,7 @@ pub(super) struct WorkerParts {
     pub(super) docker: Option<Arc<DockerDriver>>,
     pub(super) registration: Option<Registration>,
     pub(super) revision: Revision,
-    pub(super) frozen: bool,
+    pub(super) standing: Standing,
 }
 
 pub(crate) struct Worker {
@@ -72,7 +76,7 @@ pub(crate) struct Worker {
     docker: Option<Arc<DockerDriver>>,
     registration: Mutex<Option<Registration>>,
     revision: AtomicU64,
-    frozen: AtomicBool,
+    standing: watch::Sender<Standing>,
     end: watch::Sender<Option<ExitReason>>,
     meter: UsageMeter,
 }
@@ -101,7 +105,7 @@ impl Worker {
             docker: parts.docker,
             registration: Mutex::new(parts.registration),
             revision: AtomicU64::new(parts.revision.get()),
-            frozen: AtomicBool::new(parts.frozen),
+            standing: watch::Sender::new(parts.standing),
             end: watch::Sender::new(None),
             meter: UsageMeter::default(),
         }
@@ -119,7 +123,13 @@ impl Worker {
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
-        self.frozen.load(Ordering::Relaxed)
+        let standing = self.standing();
+        standing.frozen || standing.fenced
+    }
+
+    /// How far it goes by its own and its host's word.
+    pub(crate) fn standing(&self) -> Standing {
+        *self.standing.borrow()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -179,7 +189,7 @@ impl Worker {
 
     pub(crate) async fn freeze(&self, frozen: bool) -> Result<(), ReconcileError> {
         self.reconcile.freeze(frozen).await?;
-        self.frozen.store(frozen, Ordering::Relaxed);
+        self.standing.send_modify(|standing| standing.frozen = frozen);
         // The host hears of it now, not with the next beat.
         self.link.beat_now.notify_one();
         Ok(())
@@ -225,13 +235,32 @@ impl Worker {
         Ok(())
     }
 
-    /// Keeps what a registration gave. Another host counts its revisions anew.
-    pub(crate) async fn keep_registration(&self, registration: &Registration, other_host: bool) -> Result<(), ReconcileError> {
+    /// Keeps what a registration gave, all of it on the disk before the first beat of its session.
+    /// Another host counts its revisions anew.
+    pub(crate) async fn keep_registration(
+        &self,
+        registration: &Registration,
+        registered: &Registered,
+        other_host: bool,
+    ) -> Result<(), ReconcileError> {
         if other_host {
             self.take_specs(Vec::new(), Revision::default()).await?;
         }
         let stored = registration.clone();
-        self.store.update_meta(move |meta| stored.write_to(meta)).await?;
+        let (resume_token, terms) = (registered.resume_token.clone(), registered.terms.clone());
+        let machine = machine::this_machine(&self.data_dir);
+        let meta = self
+            .store
+            .update_meta(move |meta| {
+                stored.write_to(meta);
+                if other_host {
+                    meta.trust = Trust { resume_token: None, timeline: None, foreign: None, ..meta.trust.clone() };
+                }
+                meta.trust.welcomed(resume_token, &terms, machine);
+                meta.had_session = true;
+            })
+            .await?;
+        self.stand(&meta).await?;
         if let Some(docker) = &self.docker {
             docker.set_session_epoch(registration.session_epoch);
         }
@@ -240,9 +269,52 @@ impl Worker {
     }
 
     pub(crate) async fn forget_registration(&self) -> Result<(), StoreError> {
-        self.store.update_meta(Registration::clear).await?;
+        let forget = |meta: &mut Meta| {
+            Registration::clear(meta);
+            // Of another machine than its own it remains.
+            let quarantine = meta.trust.quarantine.filter(|cause| *cause == Quarantine::OtherMachine);
+            meta.trust = Trust { resume_token: None, timeline: None, foreign: None, quarantine, ..meta.trust.clone() };
+        };
+        let meta = self.store.update_meta(forget).await?;
+        if let Err(error) = self.stand(&meta).await {
+            tracing::error!(error = error_chain(&error), "what the worker may do is settled at its next start only");
+        }
         *self.registration.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.link_state.send_modify(|state| *state = LinkState::default());
+        Ok(())
+    }
+
+    /// The host's terms, as each beat repeats them; on the disk when this answers, so that they hold
+    /// without it.
+    pub(crate) async fn told(&self, terms: &SessionTerms) -> Result<(), ReconcileError> {
+        let unchanged = |trust: &Trust| {
+            let mut after = trust.clone();
+            after.told(terms);
+            after == *trust
+        };
+        if unchanged(&self.store.meta().await?.trust) {
+            return Ok(());
+        }
+        let terms = terms.clone();
+        let meta = self.store.update_meta(move |meta| meta.trust.told(&terms)).await?;
+        self.stand(&meta).await
+    }
+
+    /// Has the loop go by what is stored, and tells a person where that has changed.
+    async fn stand(&self, meta: &Meta) -> Result<(), ReconcileError> {
+        let standing = Standing::of(meta);
+        self.reconcile.stand(standing).await?;
+        // Frozen goes its own way.
+        let before = self.standing();
+        let standing = Standing { frozen: before.frozen, ..standing };
+        if before == standing {
+            return Ok(());
+        }
+        self.standing.send_replace(standing);
+        match standing.attention(self.config.name.as_str()) {
+            Some((text, hint)) => tracing::warn!(hint, "{text}"),
+            None => tracing::info!("the worker goes by its host's word again"),
+        }
         Ok(())
     }
 

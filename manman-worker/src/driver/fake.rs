@@ -17,7 +17,7 @@ use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec};
 use manman_worker_core::{Instance, InstanceRef, InstanceState, run_hash};
 use tokio::sync::Notify;
 
-use super::{Driver, DriverError, DriverErrorKind, OutputBatch, OutputCursor, ProgressSink, RungSink};
+use super::{Driver, DriverError, DriverErrorKind, LEASE_ENDED, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
 use crate::clock;
 
 /// What a server's game does on this machine.
@@ -53,6 +53,7 @@ struct State {
     installs: u32,
     purged: BTreeSet<ServerId>,
     lines: Vec<(InstanceId, String)>,
+    leases: Vec<(ServerId, Option<InstanceId>, Option<Lease>)>,
 }
 
 impl FakeMachine {
@@ -111,6 +112,21 @@ impl FakeMachine {
     #[must_use]
     pub fn is_purged(&self, server: ServerId) -> bool {
         self.state().purged.contains(&server)
+    }
+
+    /// What was said of a server's lease, and of which live instance, in its order.
+    #[must_use]
+    pub fn leases(&self, server: ServerId) -> Vec<(Option<InstanceId>, Option<Lease>)> {
+        self.state().leases.iter().filter(|(of, ..)| *of == server).map(|(_, live, lease)| (*live, *lease)).collect()
+    }
+
+    /// Ends whatever of the server lives, as its holder does when the lease has run out.
+    pub fn end_lease(&self, server: ServerId) {
+        let end = ExitRecord { signal: Some(15), reason: Some(LEASE_ENDED.to_owned()), at: Some(clock::now()), ..ExitRecord::default() };
+        for instance in self.state().instances.values_mut().filter(|instance| instance.server == server && instance.is_live()) {
+            instance.state = InstanceState::Exited(end.clone());
+        }
+        self.changes.notify_one();
     }
 
     #[must_use]
@@ -228,6 +244,11 @@ impl Driver for FakeDriver {
             });
         }
         Ok(reference)
+    }
+
+    async fn grant_lease(&self, server: ServerId, live: Option<&Instance>, lease: Option<Lease>) -> Result<(), DriverError> {
+        self.machine.state().leases.push((server, live.map(|live| live.id), lease));
+        Ok(())
     }
 
     async fn stop(&self, instance: &Instance, ladder: &[StopRung], mode: StopMode, rung: RungSink) -> Result<ExitRecord, DriverError> {

@@ -23,9 +23,15 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
     let mut away = false;
     let mut lagging = 0;
     loop {
+        // The lease runs from before the beat goes out: the answer may take its time.
+        let sent = clock::boottime();
         match seat.client.worker_beat(seat.id, &body(worker, Some(seat.epoch), None)).await {
             Ok(answer) => {
                 set_away(worker, false);
+                if let Err(error) = worker.told(&answer.terms).await {
+                    tracing::error!(error = error_chain(&error), "the host's terms can not be stored; they are asked for again");
+                }
+                worker.reconcile.lease_renewed(sent).await;
                 every = Duration::from_secs(u64::from(answer.next_seconds.clamp(1, 300)));
                 if std::mem::take(&mut away) {
                     tracing::info!("the host is back");
@@ -83,7 +89,7 @@ pub(crate) fn body(worker: &Worker, session_epoch: Option<manman_common::Session
     Beat {
         session_epoch,
         observed_revision: worker.revision(),
-        state_seq: 0,
+        state_seq: worker.store.state_seq(),
         servers: worker.statuses().values().cloned().collect(),
         usage: Some(worker.usage()),
         status: Some(status.unwrap_or(own)),

@@ -14,6 +14,7 @@ use super::Seat;
 use super::streams::Streams;
 use super::transport::{Closed, Connection, LinkBroken, Outgoing};
 use crate::api::error_chain;
+use crate::clock;
 use manman_link::sync::{Next, Sync};
 
 /// Changes of status that come together are sent together; nobody sees the difference.
@@ -103,6 +104,14 @@ impl<'a> Conversation<'a> {
     async fn hello(&mut self) -> Result<(), Over> {
         let worker = &self.seat.worker;
         self.sync = Sync::new(worker.revision());
+        // Of what no record mentions, no assignment is known.
+        let epochs: BTreeMap<ServerId, u64> = match worker.records().await {
+            Ok(records) => records.into_iter().map(|record| (record.spec.id, record.spec.epoch)).collect(),
+            Err(error) => {
+                tracing::error!(error = error_chain(&error), "what is stored can not be told to the host");
+                return Err(Over::Broken(LinkBroken::Store));
+            }
+        };
         let inventory = worker
             .statuses()
             .values()
@@ -111,7 +120,7 @@ impl<'a> Conversation<'a> {
                 generation: status.generation,
                 phase: status.phase,
                 instance: status.instance,
-                epoch: 1,
+                epoch: epochs.get(&status.id).copied().unwrap_or_default(),
             })
             .collect();
         let hello = Hello {
@@ -127,7 +136,13 @@ impl<'a> Conversation<'a> {
     async fn receive(&mut self, frame: ToWorker) -> Result<(), Over> {
         match frame {
             // Taken care of by the loop, which knows when statuses are due.
-            ToWorker::Welcome { .. } | ToWorker::RepliesStored { .. } => Ok(()),
+            ToWorker::Welcome { .. } => Ok(()),
+            ToWorker::RepliesStored { ids } => {
+                if let Err(error) = self.seat.worker.store.replies_stored(ids, self.seat.epoch).await {
+                    tracing::error!(error = error_chain(&error), "that the host has its answers can not be stored; they are kept longer");
+                }
+                Ok(())
+            }
             ToWorker::Index { revision, servers } => {
                 let differing = match self.seat.worker.differing(servers).await {
                     Ok(differing) => differing,
@@ -191,7 +206,7 @@ impl<'a> Conversation<'a> {
     }
 
     async fn events_stored(&mut self, up_to: u64) -> Result<(), Over> {
-        if let Err(error) = self.seat.worker.store.events_stored_by_host(up_to).await {
+        if let Err(error) = self.seat.worker.store.events_stored_by_host(up_to, clock::now()).await {
             tracing::error!(error = error_chain(&error), "events that the host has can not be cleared");
         }
         self.events_from = Some(up_to);

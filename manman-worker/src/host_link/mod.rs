@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::error_chain;
 use crate::app::Worker;
+use crate::store::StoreError;
 use crate::{clock, machine};
 use backoff::Backoff;
 pub use register::Registration;
@@ -126,10 +127,10 @@ fn report(endpoint: &Endpoint, error: &RegisterError, said_unreachable: &mut boo
 
 async fn register(worker: &Worker, endpoint: &Endpoint) -> Result<Session, RegisterError> {
     let stored = worker.registration();
-    let body = registration_body(worker, endpoint).await;
+    let body = registration_body(worker, endpoint).await.map_err(|error| RegisterError::Store(error.into()))?;
     let join_token = worker.config.join_token.as_deref();
     let session = register::register(endpoint, join_token, &worker.config.name, stored.as_ref(), &body).await?;
-    worker.keep_registration(&session.registration, session.other_host).await.map_err(RegisterError::Store)?;
+    worker.keep_registration(&session.registration, &session.registered, session.other_host).await.map_err(RegisterError::Store)?;
     tracing::info!(
         worker.id = %session.registration.worker_id,
         worker.name = %worker.config.name,
@@ -143,7 +144,7 @@ async fn register(worker: &Worker, endpoint: &Endpoint) -> Result<Session, Regis
     Ok(session)
 }
 
-async fn registration_body(worker: &Worker, endpoint: &Endpoint) -> RegisterWorker {
+async fn registration_body(worker: &Worker, endpoint: &Endpoint) -> Result<RegisterWorker, StoreError> {
     let config = &worker.config;
     // A host on this machine sees loopback and can not tell where others reach us; a remote one
     // sees the address by which it was reached, which is better than any guess of ours.
@@ -151,7 +152,7 @@ async fn registration_body(worker: &Worker, endpoint: &Endpoint) -> RegisterWork
         let own = endpoint.is_loopback().then(machine::primary_address).flatten();
         own.map(|address| address.to_string())
     });
-    RegisterWorker {
+    Ok(RegisterWorker {
         worker_name: config.name.clone(),
         ip_address,
         api_url: Some(format!("http://{}", worker.api_address)),
@@ -160,8 +161,8 @@ async fn registration_body(worker: &Worker, endpoint: &Endpoint) -> RegisterWork
         capabilities: machine::capabilities(config, &worker.data_dir, worker.driver_reports().await),
         labels: config.labels.clone(),
         process: Some(worker.process.clone()),
-        memory: None,
-    }
+        memory: Some(worker.store.memory().await?),
+    })
 }
 
 /// One session: beats and link side by side, until either learns that it is over.

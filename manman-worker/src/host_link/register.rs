@@ -2,6 +2,7 @@
 
 use manman_common::client::{Client, ClientError, Endpoint};
 use manman_common::error::GoneReason;
+use manman_common::session::Memory;
 use manman_common::wire::{RegisterWorker, Registered, Reservation, ReserveWorker};
 use manman_common::{Kind, Name, SessionEpoch, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,15 @@ pub(super) async fn register(
             other => return other,
         }
     }
-    attempt(endpoint, join_token, name, None, body).await
+    // What it remembers is of another host, or of another life at this one.
+    let memory = body.memory.as_ref().map(|memory| Memory {
+        state_seq: memory.state_seq,
+        blank: true,
+        machine: memory.machine.clone(),
+        ..Memory::default()
+    });
+    let body = RegisterWorker { memory, ..body.clone() };
+    attempt(endpoint, join_token, name, None, &body).await
 }
 
 async fn attempt(

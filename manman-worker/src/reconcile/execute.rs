@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::signals::Supervision;
 use super::{ladder, ports};
-use crate::driver::{Driver, DriverError, DriverErrorKind, ProgressSink, RungSink};
+use crate::driver::{Driver, DriverError, DriverErrorKind, Lease, ProgressSink, RungSink};
 
 /// A game of 100 GB on a line of 50 Mbit/s takes five hours; drivers end an idle download much sooner.
 const INSTALL_WITHIN: Duration = Duration::from_secs(12 * 3600);
@@ -42,6 +42,8 @@ pub(super) struct Job {
     /// The id under which a start is to be made.
     pub(super) starting: Option<manman_common::InstanceId>,
     pub(super) driver: Option<Arc<dyn Driver>>,
+    /// How long what is started may run; none where that is for ever.
+    pub(super) lease: Option<Lease>,
     pub(super) supervision: Arc<dyn Supervision>,
     pub(super) asides: mpsc::Sender<Aside>,
 }
@@ -52,10 +54,7 @@ pub(super) async fn execute(job: Job) -> (Step, Outcome) {
         Step::Install { .. } => ("the install", INSTALL_WITHIN),
         Step::Start { .. } => ("the start", START_WITHIN),
         Step::Stop { mode: StopMode::Kill, .. } => ("the kill", STOP_BEYOND_LADDER),
-        Step::Stop { mode: StopMode::Graceful, .. } => {
-            let ladder: u64 = ladder(&job.spec).iter().map(|rung| u64::from(rung.wait_seconds)).sum();
-            ("the stop", STOP_BEYOND_LADDER + Duration::from_secs(ladder))
-        }
+        Step::Stop { mode: StopMode::Graceful, .. } => ("the stop", STOP_BEYOND_LADDER + Duration::from_secs(ladder_seconds(&job.spec))),
         Step::Remove { .. } => ("the removal", DRAIN_WITHIN + REMOVE_WITHIN),
         Step::Purge { .. } => ("deleting the data", PURGE_WITHIN),
     };
@@ -111,6 +110,7 @@ async fn perform(job: Job, condition: &str) -> Result<Outcome, Failing> {
                     hint: Some("stop what uses it, or give the server another port".to_owned()),
                 });
             }
+            driver.grant_lease(job.spec.id, None, job.lease).await.map_err(failed)?;
             driver.start(&job.spec, instance).await.map_err(failed)?;
             Ok(Outcome::Done)
         }
@@ -156,6 +156,11 @@ fn ladder(spec: &ServerSpec) -> Vec<StopRung> {
         return vec![StopRung { step: StopStep::Signal("TERM".to_owned()), wait_seconds: 30 }];
     }
     spec.run.stop.clone()
+}
+
+/// What climbing it to its end takes.
+pub(super) fn ladder_seconds(spec: &ServerSpec) -> u64 {
+    ladder(spec).iter().map(|rung| u64::from(rung.wait_seconds)).sum()
 }
 
 fn progress_sink(job: &Job) -> ProgressSink {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use manman_common::link::IndexEntry;
 use manman_common::{InstallMethod, Revision, ServerId, ServerSpec, ServerStatus};
@@ -9,6 +10,7 @@ use manman_worker_core::{Instance, LocalChange, Offer, Record};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Driver;
+use crate::standing::Standing;
 use crate::store::StoreError;
 
 /// Every server that this worker has something to say of, orphans and tombstones included.
@@ -68,6 +70,8 @@ pub(super) enum Request {
     Hold { server: ServerId, held: bool, answer: Answer<()> },
     Renew { server: ServerId, answer: Answer<()> },
     Freeze { frozen: bool, answer: Answer<()> },
+    Stand { standing: Standing, answer: Answer<()> },
+    LeaseRenewed { sent: Duration },
     Drain { keep_servers: bool, answer: Answer<()> },
     Instance { server: ServerId, answer: Answer<Option<Instance>> },
 }
@@ -146,6 +150,17 @@ impl ReconcileHandle {
     /// Cordons the worker or ends that; survives a restart.
     pub async fn freeze(&self, frozen: bool) -> Result<(), ReconcileError> {
         self.ask(|answer| Request::Freeze { frozen, answer }).await
+    }
+
+    /// How far the worker goes by its own and its host's word, from now on.
+    pub async fn stand(&self, standing: Standing) -> Result<(), ReconcileError> {
+        self.ask(|answer| Request::Stand { standing, answer }).await
+    }
+
+    /// The host has acknowledged a beat that was sent at this moment of CLOCK_BOOTTIME.
+    pub async fn lease_renewed(&self, sent: Duration) {
+        // Without a loop there is nobody whom it could concern.
+        let _ = self.requests.send(Request::LeaseRenewed { sent }).await;
     }
 
     /// Ends the work: with `keep_servers` once no step is under way, without it once every server

@@ -11,6 +11,7 @@ mod clock;
 mod execute;
 mod handle;
 mod ladder;
+mod lease;
 mod observe;
 mod ports;
 mod publish;

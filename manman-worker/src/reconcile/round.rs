@@ -60,14 +60,16 @@ impl Reconciler {
             self.fold_look(method, *server, observation, now);
         }
         let install_keys = self.install_keys(&observed);
+        let leased = self.leased();
         let plan = plan(World {
             now,
-            mode: self.mode,
+            mode: self.mode(),
             records: &self.records,
             observed: &observed,
             in_flight: &self.in_flight,
             install_keys: &install_keys,
             last: self.publisher.planned(),
+            leased: &leased,
         });
         match plan.wake_at {
             Some(moment) => self.wake_at.insert(method, moment),
@@ -99,11 +101,12 @@ impl Reconciler {
 
     fn fold_look(&mut self, method: InstallMethod, server: ServerId, observation: &Observation, now: Timestamp) {
         let Observation::Known(instances) = observation else { return };
+        let mode = self.mode();
         match self.records.get_mut(&server) {
             Some(record) if !self.in_flight.contains_key(&server) => {
                 let first = self.known.insert(server);
                 let before = record.tried.clone();
-                let happenings = seen(server, record, instances, self.mode, now, first);
+                let happenings = seen(server, record, instances, mode, now, first);
                 if record.tried != before {
                     self.dirty.insert(server);
                 }
@@ -199,6 +202,7 @@ impl Reconciler {
             starting: record.tried.starting,
             driver: self.drivers.get(&record.spec.run.game_id.method()).cloned(),
             supervision: self.supervision.clone(),
+            lease: self.lease_of(&record.spec),
             asides: self.asides.clone(),
         };
         self.in_flight.insert(server, step.kind());

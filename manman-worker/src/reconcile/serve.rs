@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use manman_common::link::{IndexEntry, spec_hash};
 use manman_common::{Revision, ServerId, ServerSpec};
-use manman_worker_core::{Happening, Instance, LocalChange, Mode, Observation, Offer, Origin, Record, Tried, change_here, offer, retry};
+use manman_worker_core::{Happening, Instance, LocalChange, Observation, Offer, Origin, Record, Tried, change_here, offer, retry};
 use serde_json::json;
 
 use super::handle::{Applied, Created, ReconcileError, Request};
 use super::task::Reconciler;
+use crate::standing::Standing;
 use crate::store::Commit;
 
 impl Reconciler {
@@ -62,6 +63,15 @@ impl Reconciler {
             Request::Freeze { frozen, answer } => {
                 let _ = answer.send(self.freeze(frozen).await);
             }
+            Request::Stand { standing, answer } => {
+                // Frozen is changed in its own way, and may have changed since this was read.
+                let standing = Standing { frozen: self.standing.frozen, ..standing };
+                if std::mem::replace(&mut self.standing, standing) != standing {
+                    self.look_everywhere();
+                }
+                let _ = answer.send(Ok(()));
+            }
+            Request::LeaseRenewed { sent } => self.lease_renewed(sent),
             Request::Drain { keep_servers, answer } => self.begin_drain(keep_servers, answer),
             Request::Instance { server, answer } => {
                 let current = self.records.get(&server).and_then(|record| record.tried.instance);
@@ -102,6 +112,7 @@ impl Reconciler {
         self.revision = to;
         self.records.extend(records.into_iter().map(|record| (record.spec.id, record)));
         if !accepted.is_empty() {
+            accepted.iter().for_each(|server| self.tell_lease(*server));
             self.look_everywhere();
         }
         Ok(Applied { revision: to, refused })
@@ -150,9 +161,7 @@ impl Reconciler {
 
     async fn freeze(&mut self, frozen: bool) -> Result<(), ReconcileError> {
         self.store.commit(Commit { frozen: Some(frozen), ..Commit::default() }).await?;
-        if self.mode != Mode::Draining {
-            self.mode = if frozen { Mode::Frozen } else { Mode::Normal };
-        }
+        self.standing.frozen = frozen;
         self.look_everywhere();
         Ok(())
     }

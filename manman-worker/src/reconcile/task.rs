@@ -16,7 +16,8 @@ use super::handle::{Answer, REQUESTS_MAX, ReconcileHandle, Request};
 use super::observe::Look;
 use super::publish::Publisher;
 use super::signals::{Observed, Signal, SignalReceiver, Supervision};
-use crate::driver::Driver;
+use crate::driver::{Driver, Lease};
+use crate::standing::Standing;
 use crate::store::{Commit, NewEvent, Store, StoreError};
 
 /// Between two looks that nothing asks for.
@@ -45,7 +46,11 @@ pub struct Reconciler {
     pub(super) drivers: Arc<BTreeMap<InstallMethod, Arc<dyn Driver>>>,
     pub(super) supervision: Arc<dyn Supervision>,
     pub(super) clock: LoopClock,
-    pub(super) mode: Mode,
+    pub(super) standing: Standing,
+    /// When the last beat that the host acknowledged in this run was sent, since the boot.
+    pub(super) beat_sent: Option<Duration>,
+    /// What was last said of each server's lease.
+    pub(super) leases_told: BTreeMap<ServerId, Option<Lease>>,
     pub(super) records: BTreeMap<ServerId, Record>,
     pub(super) revision: Revision,
     pub(super) publisher: Publisher,
@@ -72,6 +77,8 @@ pub struct Reconciler {
     pub(super) commit_again: bool,
     pub(super) asides: mpsc::Sender<Aside>,
     pub(super) draining: Vec<(bool, Answer<()>)>,
+    /// A drain that takes the servers along is under way.
+    pub(super) stops_all: bool,
     pub(super) ending: bool,
 }
 
@@ -94,7 +101,9 @@ impl Reconciler {
             drivers,
             supervision,
             clock,
-            mode: if loaded.meta.frozen { Mode::Frozen } else { Mode::Normal },
+            standing: Standing::of(&loaded.meta),
+            beat_sent: None,
+            leases_told: BTreeMap::new(),
             records: loaded.records,
             revision: loaded.meta.observed_revision,
             publisher,
@@ -115,6 +124,7 @@ impl Reconciler {
             commit_again: false,
             asides,
             draining: Vec::new(),
+            stops_all: false,
             ending: false,
         };
         let task = tokio::spawn(reconciler.run(request_receiver, signals, aside_receiver));
@@ -362,7 +372,7 @@ impl Reconciler {
                 }
             }
         } else {
-            self.mode = Mode::Draining;
+            self.stops_all = true;
             self.look_everywhere();
         }
         self.draining.push((keep_servers, answer));
@@ -387,5 +397,10 @@ impl Reconciler {
 
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A person who stands at the machine wins over every doubt.
+    pub(super) fn mode(&self) -> Mode {
+        if self.stops_all { Mode::Draining } else { self.standing.mode() }
     }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod crashes;
 mod ladder;
 mod rig;
+mod standing;
 mod stories;
 
 pub(crate) use rig::spec;

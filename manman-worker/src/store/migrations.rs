@@ -52,6 +52,29 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX action_at ON action (at);
 ",
+    "
+    -- How many transactions have changed this file: a host that has heard of more knows that the
+    -- file went back in time.
+    ALTER TABLE meta ADD COLUMN state_seq INTEGER NOT NULL DEFAULT 0;
+    -- The last event that the host has said it has.
+    ALTER TABLE meta ADD COLUMN events_stored INTEGER NOT NULL DEFAULT 0;
+    -- In which session the host said that it has the reply.
+    ALTER TABLE calls ADD COLUMN acked_in INTEGER;
+
+    -- What waits for the host, counted as it comes and goes: to count it anew would be a walk over
+    -- all of it with each event.
+    ALTER TABLE meta ADD COLUMN outbox_rows INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE meta ADD COLUMN outbox_bytes INTEGER NOT NULL DEFAULT 0;
+    UPDATE meta SET outbox_rows = (SELECT count(*) FROM outbox),
+                    outbox_bytes = (SELECT coalesce(sum(octet_length(event)), 0) FROM outbox);
+    CREATE INDEX outbox_metric ON outbox (event_seq) WHERE metric = 1;
+    CREATE TRIGGER outbox_in AFTER INSERT ON outbox BEGIN
+        UPDATE meta SET outbox_rows = outbox_rows + 1, outbox_bytes = outbox_bytes + octet_length(NEW.event);
+    END;
+    CREATE TRIGGER outbox_out AFTER DELETE ON outbox BEGIN
+        UPDATE meta SET outbox_rows = outbox_rows - 1, outbox_bytes = outbox_bytes - octet_length(OLD.event);
+    END;
+",
 ];
 
 /// Brings the file to the newest version, each step in a transaction with its number. Answers the

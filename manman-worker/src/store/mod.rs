@@ -15,6 +15,7 @@ mod outbox;
 mod records;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use calls::CallState;
 pub use error::StoreError;
 pub use meta::Meta;
-pub use open::{Opened, SetAside};
+pub use open::{Opened, SetAside, peek};
 pub use outbox::NewEvent;
 pub use records::{Commit, Loaded};
 
@@ -37,11 +38,13 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     event_seq: Arc<watch::Sender<u64>>,
+    /// What is on the disk; never ahead of it.
+    state_seq: Arc<AtomicU64>,
     identity: Arc<identity::IdentityFile>,
 }
 
 impl Store {
-    fn spawn(mut connection: Connection, event_seq: u64, identity: identity::IdentityFile) -> Result<Self, StoreError> {
+    fn spawn(mut connection: Connection, begin: Counters, identity: identity::IdentityFile) -> Result<Self, StoreError> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_MAX);
         std::thread::Builder::new()
             .name("store".to_owned())
@@ -51,22 +54,40 @@ impl Store {
                 }
             })
             .map_err(|source| StoreError::Thread { source })?;
-        Ok(Self { jobs, event_seq: Arc::new(watch::Sender::new(event_seq)), identity: Arc::new(identity) })
+        Ok(Self {
+            jobs,
+            event_seq: Arc::new(watch::Sender::new(begin.event_seq)),
+            state_seq: Arc::new(AtomicU64::new(begin.state_seq)),
+            identity: Arc::new(identity),
+        })
     }
 
-    /// Runs `work` in one transaction on the store's thread: all of it is kept or nothing.
+    /// How many transactions have changed this database, over all of its life.
+    #[must_use]
+    pub fn state_seq(&self) -> u64 {
+        self.state_seq.load(Ordering::Acquire)
+    }
+
+    /// Runs `work` in one transaction on the store's thread: all of it is kept or nothing. One that
+    /// changes anything counts itself.
     async fn transaction<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let state_seq = Arc::clone(&self.state_seq);
         let job: Job = Box::new(move |connection| {
             let result = (|| {
+                let before = connection.total_changes();
                 let transaction =
                     connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|source| StoreError::sql(what, source))?;
                 let value = work(&transaction)?;
+                let counted = if transaction.total_changes() == before { None } else { Some(count(&transaction, what)?) };
                 transaction.commit().map_err(|source| StoreError::sql(what, source))?;
+                if let Some(counted) = counted {
+                    state_seq.store(counted, Ordering::Release);
+                }
                 Ok(value)
             })();
             // Whoever asked may have been dropped meanwhile; the work is done all the same.
@@ -75,6 +96,20 @@ impl Store {
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+/// What the store's numbers are when it is opened.
+#[derive(Clone, Copy, Debug)]
+struct Counters {
+    event_seq: u64,
+    state_seq: u64,
+}
+
+fn count(transaction: &rusqlite::Transaction<'_>, what: &'static str) -> Result<u64, StoreError> {
+    let next: i64 = transaction
+        .query_row("UPDATE meta SET state_seq = state_seq + 1 RETURNING state_seq", [], |row| row.get(0))
+        .map_err(|source| StoreError::sql(what, source))?;
+    Ok(u64::try_from(next).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::identity::IdentityFile;
 use super::migrations::{MIGRATIONS, migrate};
-use super::{Store, StoreError, meta};
+use super::{Counters, Meta, Store, StoreError, meta};
 use crate::clock;
 
 /// Another process may look at the file (`sqlite3`, a backup); so long is waited for it.
@@ -60,11 +60,24 @@ impl Store {
         {
             meta::write(&transaction, &kept)?;
         }
-        let event_seq: i64 = transaction.query_row("SELECT event_seq FROM meta", [], |row| row.get(0)).map_err(failed)?;
+        let (event_seq, state_seq): (i64, i64) =
+            transaction.query_row("SELECT event_seq, state_seq FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        let store = Self::spawn(connection, u64::try_from(event_seq).unwrap_or(0), identity)?;
+        let number = |column: i64| u64::try_from(column).unwrap_or(0);
+        let counters = Counters { event_seq: number(event_seq), state_seq: number(state_seq) };
+        let store = Self::spawn(connection, counters, identity)?;
         Ok(Opened { store, set_aside })
     }
+}
+
+/// The worker's own row in `DIRECTORY/worker.sqlite`, whoever is at work on it; nothing where there is
+/// no such file, or none that can be read. Changes nothing.
+#[must_use]
+pub fn peek(directory: &Path) -> Option<Meta> {
+    let connection = Connection::open_with_flags(directory.join("worker.sqlite"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    connection.busy_timeout(BUSY_TIMEOUT).ok()?;
+    let text: String = connection.query_row("SELECT value FROM meta", [], |row| row.get(0)).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 /// A connection to a sound file; the inner error says what is wrong with the file's content.

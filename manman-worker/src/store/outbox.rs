@@ -1,7 +1,7 @@
 //! Events on their way to the host, numbered without a gap as they are written.
 //!
-//! Words about a server's life are never dropped. Above [`OUTBOX_MAX`] the oldest metrics go first,
-//! and are counted.
+//! Words about a server's life are never dropped. Above [`ROWS_MAX`] or [`BYTES_MAX`] the oldest
+//! metrics go first, and are counted; the host is told how many when it is there again.
 
 use manman_common::wire::WorkerEvent;
 use manman_common::{ServerId, Timestamp};
@@ -10,8 +10,11 @@ use tokio::sync::watch;
 
 use super::{Store, StoreError};
 
-/// Rows; at some 400 bytes each that is 20 MB, weeks of a home fleet's life without its host.
-const OUTBOX_MAX: i64 = 50_000;
+/// At some 400 bytes each that is 20 MB, weeks of a home fleet's life without its host.
+const ROWS_MAX: i64 = 50_000;
+const BYTES_MAX: i64 = 64 * 1024 * 1024;
+/// Metrics dropped in one go once there are too many bytes, whatever each of them has.
+const DROPPED_AT_ONCE: i64 = 500;
 
 /// An event that has no number yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,25 +69,26 @@ impl Store {
 
     /// The host has everything up to this number. A host that has numbers which this database never
     /// gave (it was lost and rebuilt) moves the waiting events behind them.
-    pub async fn events_stored_by_host(&self, up_to: u64) -> Result<(), StoreError> {
+    pub async fn events_stored_by_host(&self, up_to: u64, now: Timestamp) -> Result<(), StoreError> {
         const WHAT: &str = "clear events that the host has";
         let sql = |source| StoreError::sql(WHAT, source);
         let seq = self
             .transaction(WHAT, move |transaction| {
                 let up_to = as_column(up_to);
                 let newest: i64 = transaction.query_row("SELECT event_seq FROM meta", [], |row| row.get(0)).map_err(sql)?;
+                transaction.execute("UPDATE meta SET events_stored = ?1 WHERE events_stored != ?1", [up_to]).map_err(sql)?;
                 if newest >= up_to {
                     transaction.execute("DELETE FROM outbox WHERE event_seq <= ?1", [up_to]).map_err(sql)?;
-                    return Ok(newest);
+                } else {
+                    // By way of negative numbers, since a key must not meet its neighbour while it moves.
+                    transaction.execute("UPDATE outbox SET event_seq = -(event_seq + ?1)", [up_to]).map_err(sql)?;
+                    transaction.execute("UPDATE outbox SET event_seq = -event_seq", []).map_err(sql)?;
+                    transaction.execute("UPDATE meta SET event_seq = ?1", [newest + up_to]).map_err(sql)?;
                 }
-                // By way of negative numbers, since a key must not meet its neighbour while it moves.
-                transaction.execute("UPDATE outbox SET event_seq = -(event_seq + ?1)", [up_to]).map_err(sql)?;
-                transaction.execute("UPDATE outbox SET event_seq = -event_seq", []).map_err(sql)?;
-                transaction.execute("UPDATE meta SET event_seq = ?1", [newest + up_to]).map_err(sql)?;
-                Ok(newest + up_to)
+                tell_dropped(transaction, now)
             })
             .await?;
-        self.announce(u64::try_from(seq).unwrap_or(0));
+        self.announce(seq);
         Ok(())
     }
 }
@@ -122,14 +126,40 @@ pub(super) fn append(transaction: &Transaction<'_>, events: &[NewEvent]) -> Resu
 }
 
 fn drop_metrics(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
-    let rows: i64 = transaction.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
-    if rows <= OUTBOX_MAX {
-        return Ok(());
+    loop {
+        let (rows, bytes): (i64, i64) =
+            transaction.query_row("SELECT outbox_rows, outbox_bytes FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let too_many = if bytes > BYTES_MAX { DROPPED_AT_ONCE.max(rows - ROWS_MAX) } else { rows - ROWS_MAX };
+        if too_many <= 0 {
+            return Ok(());
+        }
+        let dropped = transaction.execute(
+            "DELETE FROM outbox WHERE event_seq IN (SELECT event_seq FROM outbox WHERE metric = 1 ORDER BY event_seq LIMIT ?1)",
+            [too_many],
+        )?;
+        if dropped == 0 {
+            // All that is left is about lives.
+            return Ok(());
+        }
+        transaction.execute("UPDATE meta SET metrics_dropped = metrics_dropped + ?1", [i64::try_from(dropped).unwrap_or(0)])?;
     }
-    let dropped = transaction.execute(
-        "DELETE FROM outbox WHERE event_seq IN (SELECT event_seq FROM outbox WHERE metric = 1 ORDER BY event_seq LIMIT ?1)",
-        [rows - OUTBOX_MAX],
-    )?;
-    transaction.execute("UPDATE meta SET metrics_dropped = metrics_dropped + ?1", [i64::try_from(dropped).unwrap_or(0)])?;
-    Ok(())
+}
+
+/// Puts the number of what was dropped into the outbox itself, so that it reaches the host once.
+fn tell_dropped(transaction: &Transaction<'_>, now: Timestamp) -> Result<u64, StoreError> {
+    let sql = |source| StoreError::sql("count what was dropped", source);
+    let dropped: i64 = transaction.query_row("SELECT metrics_dropped FROM meta", [], |row| row.get(0)).map_err(sql)?;
+    if dropped == 0 {
+        return append(transaction, &[]);
+    }
+    transaction.execute("UPDATE meta SET metrics_dropped = 0", []).map_err(sql)?;
+    let told = NewEvent {
+        at: now,
+        kind: "worker.events_dropped".to_owned(),
+        server_id: None,
+        message: format!("{dropped} events of little weight were dropped while the host was away; none about a server's life"),
+        data: serde_json::json!({ "count": dropped }),
+        metric: false,
+    };
+    append(transaction, &[told])
 }

@@ -213,9 +213,63 @@ async fn a_call_is_carried_out_once() {
     let reply = Reply { status: 200, body: serde_json::json!({ "lines": ["map: q3dm17"] }) };
     store.call_finish(id, reply.clone()).await.expect("stored");
     assert_eq!(store.call_begin(id, now).await.expect("stored"), CallState::Done(reply.clone()));
-    let in_a_month = Timestamp::from_micros(now.as_micros() + 30 * 24 * 3600 * 1_000_000);
-    assert_eq!(store.call_begin(clock::new_command_id(), in_a_month).await.expect("stored"), CallState::New);
-    assert_eq!(store.call_begin(id, in_a_month).await.expect("stored"), CallState::New, "answers are not kept for ever");
+    let in_days = |days: i64| Timestamp::from_micros(now.as_micros() + days * 24 * 3600 * 1_000_000);
+    let look_in = async |days| {
+        // Old ones are cleared away when a new one comes.
+        assert_eq!(store.call_begin(clock::new_command_id(), in_days(days)).await.expect("stored"), CallState::New);
+        store.call_begin(id, in_days(days)).await.expect("stored")
+    };
+    assert_eq!(look_in(8).await, CallState::Done(reply.clone()), "the host has not said that it has it");
+    store.replies_stored(vec![id], SessionEpoch::new(3)).await.expect("stored");
+    store.update_meta(|meta| meta.session_epoch = SessionEpoch::new(3)).await.expect("stored");
+    assert_eq!(look_in(8).await, CallState::Done(reply.clone()), "a duplicate of this session may be on its way");
+    store.update_meta(|meta| meta.session_epoch = SessionEpoch::new(4)).await.expect("stored");
+    assert_eq!(look_in(6).await, CallState::Done(reply), "a week is a week");
+    assert_eq!(look_in(8).await, CallState::New);
+    assert_eq!(look_in(40).await, CallState::New, "what the host never asks for is not kept for ever either");
+}
+
+#[tokio::test]
+async fn a_transaction_that_changes_anything_is_counted_and_one_that_does_not_is_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let begin = store.state_seq();
+    store.commit(Commit { records: vec![record(1)], ..Commit::default() }).await.expect("stored");
+    store.append_events(vec![event("a", false), event("b", false)]).await.expect("stored");
+    assert_eq!(store.state_seq(), begin + 2, "one for each transaction");
+    store.update_meta(|meta| meta.frozen = true).await.expect("stored");
+    assert_eq!(store.call_begin(clock::new_command_id(), clock::now()).await.expect("stored"), CallState::New);
+    assert_eq!(store.state_seq(), begin + 4);
+    store.load().await.expect("loads");
+    store.events_after(0, 10).await.expect("readable");
+    assert_eq!(store.memory().await.expect("readable").state_seq, begin + 4, "looking is no change");
+    close(store, directory.path()).await;
+    assert_eq!(open(directory.path()).state_seq(), begin + 4);
+}
+
+#[tokio::test]
+async fn a_new_database_is_blank_and_the_identity_file_makes_it_no_older() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    assert!(store.memory().await.expect("readable").blank);
+    let session = |meta: &mut super::Meta| {
+        meta.session_epoch = SessionEpoch::new(5);
+        meta.token = Some("mm_worker_x".to_owned());
+        meta.trust.resume_token = Some("mm_resume_x".to_owned());
+        meta.had_session = true;
+    };
+    store.update_meta(session).await.expect("stored");
+    assert!(!store.memory().await.expect("readable").blank);
+    close(store, directory.path()).await;
+    let identity = std::fs::read_to_string(directory.path().join("identity.json")).expect("it is there");
+    assert!(identity.contains("mm_worker_x") && !identity.contains("mm_resume_x"), "{identity}");
+
+    std::fs::write(directory.path().join("worker.sqlite"), "not a database at all, but long enough to be read as one").expect("written");
+    let opened = Store::open(directory.path()).expect("opens");
+    assert!(opened.set_aside.is_some());
+    let memory = opened.store.memory().await.expect("readable");
+    assert!(memory.blank, "what was set aside is not remembered");
+    assert_eq!((memory.session_epoch, memory.resume_token), (SessionEpoch::new(5), None));
 }
 
 #[tokio::test]
@@ -227,9 +281,9 @@ async fn events_keep_their_order_and_a_rebuilt_outbox_goes_behind_what_the_host_
     };
     store.append_events(vec![event("a", false), event("b", false), event("c", false)]).await.expect("stored");
     assert_eq!(seqs(&store, 1).await, [2, 3]);
-    store.events_stored_by_host(2).await.expect("cleared");
+    store.events_stored_by_host(2, clock::now()).await.expect("cleared");
     assert_eq!(seqs(&store, 0).await, [3]);
-    store.events_stored_by_host(100).await.expect("moved");
+    store.events_stored_by_host(100, clock::now()).await.expect("moved");
     assert_eq!(seqs(&store, 0).await, [103], "the host has 100 events that this file never numbered");
     assert_eq!(*store.event_seq().borrow(), 103);
     store.append_events(vec![event("d", false)]).await.expect("stored");
@@ -252,6 +306,31 @@ async fn a_full_outbox_drops_metrics_and_never_the_life_of_a_server() {
     assert_eq!(store.transaction("count", count).await.expect("counted"), (0i64, 50_000i64, 100i64));
     store.append_events(vec![event("server.crashed", false)]).await.expect("stored");
     assert_eq!(store.transaction("count", count).await.expect("counted"), (0i64, 50_001i64, 100i64));
+    store.events_stored_by_host(1, clock::now()).await.expect("the host is back");
+    let last = store.events_after(50_100, 10).await.expect("readable").pop().expect("it is told");
+    assert_eq!((last.kind.as_str(), &last.data["count"]), ("worker.events_dropped", &serde_json::json!(100)));
+    store.events_stored_by_host(last.seq, clock::now()).await.expect("cleared");
+    assert_eq!(store.events_after(0, 10).await.expect("readable"), [], "it is told once");
+}
+
+#[tokio::test]
+async fn an_outbox_of_too_many_bytes_drops_metrics_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let long = |kind, metric| NewEvent { message: "x".repeat(1024 * 1024), ..event(kind, metric) };
+    store.append_events((0..10).map(|_| long("usage", true)).collect()).await.expect("stored");
+    store.append_events((0..60).map(|_| long("server.crashed", false)).collect()).await.expect("stored");
+    let left = |transaction: &rusqlite::Transaction<'_>| {
+        let sql = "SELECT sum(metric), sum(1 - metric), (SELECT outbox_rows FROM meta), (SELECT outbox_bytes FROM meta) FROM outbox";
+        let row = transaction.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        row.map_err(|source| StoreError::sql("count", source))
+    };
+    let (metrics, lives, rows, bytes): (i64, i64, i64, i64) = store.transaction("count", left).await.expect("counted");
+    assert_eq!((metrics, lives, rows), (0, 60, 60));
+    assert!((60 << 20..64 << 20).contains(&bytes), "{bytes}");
+    store.events_stored_by_host(70, clock::now()).await.expect("cleared");
+    let (_, _, rows, bytes): (i64, i64, i64, i64) = store.transaction("count", left).await.expect("counted");
+    assert!(rows == 1 && bytes < 4096, "one tells of the metrics, {rows} rows and {bytes} bytes are counted");
 }
 
 #[tokio::test]

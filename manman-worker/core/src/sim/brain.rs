@@ -34,9 +34,15 @@ pub(super) enum Bug {
     HungStaysHung,
     KillsWhileFrozen,
     LeavesTheHungAlone,
+    ActsWhileQuarantined,
+    ObeysARegressedHost,
+    DeletesForARegressedHost,
+    TakesOlderEpochs,
+    StartsWithoutLease,
+    LeaseEndIsACrash,
 }
 
-pub(super) const BUGS: [Bug; 21] = [
+pub(super) const BUGS: [Bug; 27] = [
     Bug::BlindMeansNothingThere,
     Bug::IgnoresBackoff,
     Bug::IgnoresStepsUnderWay,
@@ -58,6 +64,12 @@ pub(super) const BUGS: [Bug; 21] = [
     Bug::HungStaysHung,
     Bug::KillsWhileFrozen,
     Bug::LeavesTheHungAlone,
+    Bug::ActsWhileQuarantined,
+    Bug::ObeysARegressedHost,
+    Bug::DeletesForARegressedHost,
+    Bug::TakesOlderEpochs,
+    Bug::StartsWithoutLease,
+    Bug::LeaseEndIsACrash,
 ];
 
 #[derive(Clone, Copy)]
@@ -93,6 +105,13 @@ impl Brain {
             record.spec = spec;
             return Offer::Accepted;
         }
+        if self.has(Bug::TakesOlderEpochs)
+            && let Some(record) = records.get_mut(&spec.id)
+            && spec.generation > record.spec.generation
+        {
+            record.spec = spec;
+            return Offer::Accepted;
+        }
         offer(records, spec)
     }
 
@@ -114,6 +133,16 @@ impl Brain {
         }
         if self.has(Bug::HungIsNoCrash) {
             record.tried.stopping.values_mut().for_each(|stopping| stopping.hung = false);
+        }
+        let mode = if self.has(Bug::DeletesForARegressedHost) { Mode::Normal } else { mode };
+        if self.has(Bug::LeaseEndIsACrash) {
+            let mut instances = instances.to_vec();
+            for instance in &mut instances {
+                if let InstanceState::Exited(exit) = &mut instance.state {
+                    exit.reason = None;
+                }
+            }
+            return seen(server, record, &instances, mode, now, first_look);
         }
         seen(server, record, instances, mode, now, first_look)
     }
@@ -151,7 +180,10 @@ impl Brain {
                 plan(World { records: &records, ..world })
             }
             Bug::IgnoresStepsUnderWay => plan(World { in_flight: &BTreeMap::new(), ..world }),
-            Bug::StartsWhileFrozen => plan(World { mode: Mode::Normal, ..world }),
+            Bug::StartsWhileFrozen if world.mode == Mode::Frozen => plan(World { mode: Mode::Normal, ..world }),
+            Bug::ActsWhileQuarantined if world.mode == Mode::Quarantined => plan(World { mode: Mode::Normal, ..world }),
+            Bug::ObeysARegressedHost if world.mode == Mode::Regressed => plan(World { mode: Mode::Normal, ..world }),
+            Bug::StartsWithoutLease => plan(World { leased: &world.records.keys().copied().collect(), ..world }),
             Bug::ForgetsToWake => Plan { wake_at: None, ..plan(world) },
             Bug::OneServerAtATime => {
                 let mut plan = plan(world);
@@ -223,7 +255,13 @@ impl Brain {
             | Bug::TypedStopIsACrash
             | Bug::HungIsNoCrash
             | Bug::SilenceBeforeReadyIsAHang
-            | Bug::HungStaysHung => plan(world),
+            | Bug::HungStaysHung
+            | Bug::StartsWhileFrozen
+            | Bug::ActsWhileQuarantined
+            | Bug::ObeysARegressedHost
+            | Bug::DeletesForARegressedHost
+            | Bug::TakesOlderEpochs
+            | Bug::LeaseEndIsACrash => plan(world),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::FailureKind;
+use crate::{FailureKind, Mode};
 
 /// Servers in a simulation; a bug that needs more than three to show has not been met.
 pub(super) const SERVERS: u128 = 3;
@@ -64,9 +64,15 @@ pub(super) enum Event {
     Blind {
         blind: bool,
     },
-    Frozen {
-        frozen: bool,
+    Mode(Mode),
+    /// A host of yesterday, which has not heard that the server was given elsewhere, wishes it anew.
+    OldEpoch {
+        server: u128,
     },
+    /// The host has renewed every lease.
+    LeaseRenewed,
+    /// It has not, and whatever holds the game has ended it.
+    LeaseEnds,
     Time {
         seconds: u32,
     },
@@ -93,6 +99,9 @@ pub(super) enum Change {
     Delete {
         purge: bool,
     },
+    /// Given to another worker, and given back.
+    Away,
+    Back,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,15 +139,22 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         3 => server.clone().prop_map(|server| Event::Ready { server }),
         4 => (server.clone(), any::<bool>(), 20..200u64).prop_map(|(server, was_ready, seconds)| Event::Silent { server, was_ready, seconds }),
         1 => server.clone().prop_map(|server| Event::TypedStop { server }),
-        1 => server.prop_map(|server| Event::Intruder { server }),
+        1 => server.clone().prop_map(|server| Event::Intruder { server }),
         1 => Just(Event::Orphan),
         2 => any::<bool>().prop_map(|blind| Event::Blind { blind }),
-        2 => any::<bool>().prop_map(|frozen| Event::Frozen { frozen }),
+        6 => mode().prop_map(Event::Mode),
+        1 => server.clone().prop_map(|server| Event::OldEpoch { server }),
+        2 => Just(Event::LeaseRenewed),
+        1 => Just(Event::LeaseEnds),
         4 => (1..30u32).prop_map(|seconds| Event::Time { seconds }),
         2 => (30..2000u32).prop_map(|seconds| Event::Time { seconds }),
         1 => (-100_000..100_000i32).prop_map(|seconds| Event::ClockStep { seconds }),
         2 => any::<usize>().prop_map(|which| Event::Lands { which }),
     ]
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![2 => Just(Mode::Normal), 2 => Just(Mode::Frozen), 2 => Just(Mode::Regressed), 1 => Just(Mode::Quarantined)]
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -150,6 +166,8 @@ fn change() -> impl Strategy<Value = Change> {
         2 => Just(Change::Edit),
         1 => Just(Change::OtherImage),
         1 => any::<bool>().prop_map(|purge| Change::Delete { purge }),
+        1 => Just(Change::Away),
+        1 => Just(Change::Back),
     ]
 }
 

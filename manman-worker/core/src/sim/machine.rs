@@ -41,6 +41,15 @@ impl Machine {
         }
     }
 
+    /// By whatever holds it, since its lease has ended.
+    pub(super) fn end_of_lease(&mut self, server: ServerId, now: Timestamp) {
+        let reason = Some(crate::LEASE_ENDED.to_owned());
+        for instance in self.instances.values_mut().filter(|instance| instance.server == server && instance.is_live()) {
+            let exit = ExitRecord { code: Some(143), at: Some(now), reason: reason.clone(), ..ExitRecord::default() };
+            instance.state = InstanceState::Exited(exit);
+        }
+    }
+
     pub(super) fn put(&mut self, spec: &ServerSpec, id: InstanceId, state: InstanceState) {
         self.ever.insert(id);
         let instance = Instance {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use manman_common::spec::StopMode;
-use manman_common::{DesiredState, ServerId};
+use manman_common::{DesiredState, Phase, ServerId};
 
 use super::worker::Sim;
 use crate::backoff::backoff;
@@ -28,9 +28,16 @@ pub(super) fn check_plan(sim: &Sim, world: World<'_>, plan: &Plan) -> Result<(),
         check_alone(sim, world, *server, &of_server)?;
     }
     for (server, status) in &plan.statuses {
-        if let (Some(last), Some(_)) = (sim.last.get(server), sim.records.get(server)) {
+        if let (Some(last), Some(record)) = (sim.last.get(server), sim.records.get(server)) {
             hold!(status.generation >= last.generation, "the generation shown of {server} went back");
             hold!(status.applied_generation >= last.applied_generation, "the applied generation of {server} went back");
+            let gone = status.phase == Phase::Deleted && last.phase != Phase::Deleted;
+            let heeded = match sim.mode {
+                Mode::Normal | Mode::Frozen | Mode::Draining => true,
+                Mode::Regressed => record.is_said_here(),
+                Mode::Quarantined => false,
+            };
+            hold!(!gone || heeded, "{server} is shown as deleted while {:?}", sim.mode);
             hold!(!sim.blind || status.phase == last.phase, "a blind worker changed its word from {:?} to {:?}", last.phase, status.phase);
         }
         hold!(status.applied_generation <= status.generation, "{server} has applied what it does not know");
@@ -50,11 +57,19 @@ fn check_step(sim: &Sim, step: &Step) -> Result<(), String> {
         return Err(format!("{step:?} for a server that no record mentions"));
     };
     let live: Vec<_> = sim.machine.live(server).collect();
+    hold!(sim.mode != Mode::Quarantined, "quarantined, it wants {step:?}");
     let normal = sim.mode == Mode::Normal;
+    let starts = normal || sim.mode == Mode::Regressed;
+    // A host that went back in time is not heeded where something could be lost.
+    let heeded = sim.mode != Mode::Regressed || record.is_said_here();
     match step {
-        Step::Install { .. } => hold!(normal && live.is_empty(), "{step:?} in mode {:?} with {live:?}", sim.mode),
+        Step::Install { .. } => {
+            hold!(starts && live.is_empty(), "{step:?} in mode {:?} with {live:?}", sim.mode);
+            hold!(heeded || record.tried.installed.is_none(), "{step:?} on the word of a host that went back in time");
+        }
         Step::Start { .. } => {
-            hold!(normal, "a start while {:?}", sim.mode);
+            hold!(starts, "a start while {:?}", sim.mode);
+            hold!(!record.is_leased() || sim.leased.contains(&server), "a start without a lease");
             hold!(record.spec.desired == DesiredState::Running, "a start that nobody wants");
             hold!(live.is_empty(), "a start beside {live:?}");
             check_backoff(sim, server, record)?;
@@ -63,16 +78,19 @@ fn check_step(sim: &Sim, step: &Step) -> Result<(), String> {
             let named = live.iter().find(|one| one.id == *instance);
             let Some(named) = named else { return Err(format!("{step:?} of what does not run")) };
             let current = record.tried.instance == Some(*instance);
-            let unwanted = record.spec.desired != DesiredState::Running;
+            let unwanted = record.spec.desired != DesiredState::Running && heeded;
             let restart = named.restart_seq < record.spec.restart_seq && normal;
             let surplus = live.len() > 1 && !current;
             let rule = record.spec.run.hang.is_some() && sim.silent.contains(instance);
             let hung = normal && *mode == StopMode::Kill && rule;
             hold!(unwanted || restart || surplus || hung, "a running game is touched though nobody asked: {step:?}");
         }
-        Step::Remove { instance, .. } => hold!(live.iter().all(|one| one.id != *instance), "{step:?} of what runs"),
+        Step::Remove { instance, .. } => {
+            hold!(live.iter().all(|one| one.id != *instance), "{step:?} of what runs");
+            hold!(heeded || record.spec.desired == DesiredState::Running, "{step:?} on the word of a host that went back in time");
+        }
         Step::Purge { .. } => {
-            let asked = record.spec.desired == DesiredState::Deleted && record.spec.purge;
+            let asked = record.spec.desired == DesiredState::Deleted && record.spec.purge && heeded;
             hold!(asked && sim.machine.of(server).is_empty(), "{step:?} though it is not asked or something is left");
         }
     }

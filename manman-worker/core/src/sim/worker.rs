@@ -21,6 +21,8 @@ pub(super) struct Sim {
     pub(super) now: Timestamp,
     pub(super) mode: Mode,
     pub(super) blind: bool,
+    /// Servers with a live lease.
+    pub(super) leased: BTreeSet<ServerId>,
     pub(super) machine: Machine,
     /// What the worker has in memory, and what a crash leaves of it.
     pub(super) records: BTreeMap<ServerId, Record>,
@@ -45,6 +47,8 @@ pub(super) struct Sim {
 
 /// How long a game may be silent that has a hang rule.
 const SILENT_SECONDS: u32 = 60;
+/// The server that runs only under a lease.
+const LEASED: u128 = 3;
 
 impl Sim {
     pub(super) fn new(brain: Brain) -> Self {
@@ -53,6 +57,7 @@ impl Sim {
             now: Timestamp::from_micros(1_795_000_000_000_000),
             mode: Mode::Normal,
             blind: false,
+            leased: BTreeSet::new(),
             machine: Machine::default(),
             records: BTreeMap::new(),
             disk: BTreeMap::new(),
@@ -129,7 +134,21 @@ impl Sim {
                 self.machine.put(&spec(ORPHAN), id, InstanceState::Running { since: self.now });
             }
             Event::Blind { blind } => self.blind = blind,
-            Event::Frozen { frozen } => self.mode = if frozen { Mode::Frozen } else { Mode::Normal },
+            Event::Mode(mode) => self.mode = mode,
+            Event::OldEpoch { server } => {
+                let last = self.wishes.get(&server_id(server)).and_then(|wishes| wishes.last()).filter(|last| last.epoch > 1);
+                if let Some(last) = last {
+                    let (epoch, generation) = (last.epoch - 1, last.generation.next());
+                    self.offer(ServerSpec { epoch, generation, desired: DesiredState::Running, ..last.clone() })?;
+                }
+            }
+            Event::LeaseRenewed => self.leased = (1..=super::event::SERVERS).map(server_id).collect(),
+            Event::LeaseEnds => {
+                self.leased.clear();
+                let leased: Vec<ServerId> =
+                    self.records.values().filter(|record| record.is_leased()).map(|record| record.spec.id).collect();
+                leased.into_iter().for_each(|server| self.machine.end_of_lease(server, self.now));
+            }
             Event::Time { seconds } => self.now = self.now.plus(std::time::Duration::from_secs(seconds.into())),
             Event::ClockStep { seconds } => {
                 self.now = Timestamp::from_micros(self.now.as_micros() + i64::from(seconds) * 1_000_000);
@@ -191,11 +210,16 @@ impl Sim {
                     1 => RestartPolicy::Always,
                     _ => RestartPolicy::Never,
                 };
+                first.lease_seconds = (number == LEASED).then_some(60);
                 first.run.hang = (number != 2).then_some(HangRule { silent_seconds: SILENT_SECONDS });
                 first
             }
         };
         match change {
+            // What is deleted with its data is not given to anybody.
+            _ if next.purge => {}
+            Change::Away => (next.desired, next.purge, next.epoch) = (DesiredState::Deleted, false, next.epoch + 1),
+            Change::Back => (next.desired, next.purge, next.epoch) = (DesiredState::Running, false, next.epoch + 1),
             // What is deleted stays deleted.
             _ if next.desired == DesiredState::Deleted => {}
             Change::Run => (next.desired, next.stop_mode) = (DesiredState::Running, StopMode::Graceful),
@@ -212,10 +236,14 @@ impl Sim {
 
     fn offer(&mut self, spec: ServerSpec) -> Result<(), String> {
         let (server, before) = (spec.id, self.records.get(&spec.id).map(|record| record.spec.generation));
+        let epoch_before = self.records.get(&spec.id).map(|record| record.spec.epoch);
         let outcome = self.brain.offer(&mut self.records, spec);
         let after = self.records.get(&server).map(|record| record.spec.generation);
         if after < before {
             return Err(format!("the generation of {server} went back from {before:?} to {after:?}"));
+        }
+        if self.records.get(&server).map(|record| record.spec.epoch) < epoch_before {
+            return Err(format!("{server} is back in an epoch that is over"));
         }
         if outcome == crate::Offer::Accepted {
             self.failed_at.remove(&server);
@@ -369,6 +397,7 @@ impl Sim {
             in_flight: &in_flight,
             install_keys: &install_keys,
             last: &self.last,
+            leased: &self.leased,
         };
         let plan = self.brain.plan(world);
         rules::check_plan(self, world, &plan)?;
@@ -404,6 +433,7 @@ impl Sim {
         const ROUNDS_MAX: u32 = 300;
         self.blind = false;
         self.mode = Mode::Normal;
+        self.leased = (1..=super::event::SERVERS).map(server_id).collect();
         for effect in std::mem::take(&mut self.late) {
             self.lands(&effect);
         }

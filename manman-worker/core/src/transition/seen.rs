@@ -11,7 +11,7 @@ use serde_json::json;
 use super::count_failure;
 use crate::backoff::{BACKOFF_MAX, STEADY_AFTER};
 use crate::happening::describe;
-use crate::{Happening, Hung, Instance, InstanceState, Mode, Record, Rest, Trouble, Withdrawn};
+use crate::{Happening, Hung, Instance, InstanceState, LEASE_ENDED, Mode, Record, Rest, Trouble, Withdrawn};
 
 /// How long a stop that was typed or withdrawn is believed to be heard: a game that still runs then
 /// did not take it for one.
@@ -63,7 +63,14 @@ pub fn seen(server: ServerId, record: &mut Record, instances: &[Instance], mode:
         }
         forget_stops_no_longer_meant(record, keeper_id, keeper.restart_seq, mode, now);
     }
-    if record.spec.desired == DesiredState::Deleted
+    // A host that is told so forgets the server, so it is not told where its wish is doubted.
+    let heeded = match mode {
+        Mode::Normal | Mode::Frozen | Mode::Draining => true,
+        Mode::Regressed => record.is_said_here(),
+        Mode::Quarantined => false,
+    };
+    if heeded
+        && record.spec.desired == DesiredState::Deleted
         && !record.tried.deleted
         && sorted.is_empty()
         && (record.tried.purged || !record.spec.purge)
@@ -146,6 +153,10 @@ fn ended(server: ServerId, record: &mut Record, instance: InstanceId, exit: Exit
         tried.not_before = None;
         tried.trouble = None;
         return vec![Happening::ended("server.stopped", "has stopped", &exit, data)];
+    }
+    if exit.reason.as_deref() == Some(LEASE_ENDED) {
+        // Nobody's wish and no failure: it comes back as soon as there is a lease again.
+        return vec![Happening::ended("server.stopped", "has stopped, since its lease ended", &exit, data)];
     }
     let clean = exit.code == Some(0) && exit.signal.is_none() && !exit.oom && hung.is_none();
     let mut happenings = vec![if clean {

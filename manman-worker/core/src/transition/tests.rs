@@ -257,3 +257,17 @@ fn a_stop_that_does_not_help_is_stuck_when_its_ladder_is_at_its_end() {
     assert_eq!(finish(&mut record, &stop, Outcome::Failed(failing()), at(60)).first().map(|one| one.kind), Some("server.stop_stuck"));
     assert!(record.tried.stopping[&instance_id(10)].stuck);
 }
+
+#[test]
+fn the_end_of_a_lease_is_no_crash_and_it_comes_back() {
+    let mut record = record(RestartPolicy::Never);
+    record.spec.lease_seconds = Some(60);
+    record.tried.crashes = 2;
+    running(&mut record, 10, at(0));
+    let end = ExitRecord { reason: Some(crate::LEASE_ENDED.to_owned()), ..exit(143, at(60)) };
+    let dead = instance(&record, 10, InstanceState::Exited(end));
+    assert_eq!(look(&mut record, &[dead], at(60)), ["server.stopped"]);
+    let tried = &record.tried;
+    assert_eq!((tried.crashes, tried.restarts, tried.not_before, tried.rest), (2, 0, None, None));
+    assert!(!tried.crashed);
+}

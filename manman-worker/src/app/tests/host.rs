@@ -56,6 +56,10 @@ pub(crate) struct HostState {
     pub(crate) refuse_upgrade: Option<u16>,
     poll: Option<Arc<tokio::sync::Mutex<PollState>>>,
     pub(crate) polls: u32,
+    /// Said with each registration and each beat.
+    pub(crate) terms: SessionTerms,
+    /// Resume tokens handed over, in their order.
+    pub(crate) resume_tokens: Vec<String>,
     /// Answers the next beats with this reason.
     pub(crate) gone: Option<GoneReason>,
     pub(crate) refuse_register: Option<Problem>,
@@ -227,6 +231,8 @@ async fn register(
     let token = state.token_of(&headers);
     let host_id = state.host_id;
     state.registrations.push(body);
+    let terms = state.terms.clone();
+    let resume_token = format!("mm_resume_{}", state.resume_tokens.len());
     let Some(worker) = state.workers.get_mut(&id) else { return refuse(&Problem::not_found("worker", id)) };
     let first = worker.epoch == SessionEpoch::default();
     if !first && token.as_deref() != Some(&worker.token) {
@@ -240,9 +246,10 @@ async fn register(
         token: first.then(|| worker.token.clone()),
         host_id,
         heartbeat_seconds: 1,
-        resume_token: None,
-        terms: SessionTerms::default(),
+        resume_token: Some(resume_token.clone()),
+        terms,
     };
+    state.resume_tokens.push(resume_token);
     state.gone = None;
     drop(state);
     host.touch();
@@ -256,11 +263,11 @@ async fn beat(State(host): State<TestHost>, Path(id): Path<WorkerId>, headers: H
         let token = state.token_of(&headers);
         state.beats.push(beat);
         let desired_revision = state.revision;
+        let terms = state.terms.clone();
         match (state.gone, state.workers.get(&id)) {
             (Some(reason), _) => refuse(&Problem::gone(reason, "the session is over")),
             (None, Some(worker)) if token.as_deref() == Some(&worker.token) => {
-                Json(BeatAnswer { desired_revision, next_seconds: 1, status: worker.status, terms: SessionTerms::default() })
-                    .into_response()
+                Json(BeatAnswer { desired_revision, next_seconds: 1, status: worker.status, terms }).into_response()
             }
             (None, _) => refuse(&Problem::new(Kind::Unauthenticated, "this token is not known")),
         }

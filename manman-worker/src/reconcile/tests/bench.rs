@@ -1,6 +1,6 @@
 //! How long a round takes that has nothing to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use manman_common::{InstanceId, Phase, Timestamp};
 use manman_worker_core::{Instance, InstanceRef, InstanceState, Mode, Observation, World, offer, plan, run_hash, seen};
@@ -46,6 +46,7 @@ fn a_thousand_running_servers_that_need_nothing_are_planned_in_a_moment() {
         in_flight: &in_flight,
         install_keys: &install_keys,
         last: &last,
+        leased: &BTreeSet::new(),
     });
     let took = clock::now().since(started);
     assert_eq!((planned.steps.len(), planned.wake_at), (0, None));
