@@ -116,6 +116,14 @@ impl Stage {
 
     /// Starts the host; a second time at the same address.
     pub(crate) async fn start_host(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        self.spawn_host(arguments, environment)?;
+        self.host()?.line("ready", SOON).await?;
+        self.url = self.home.context("url")?;
+        Ok(())
+    }
+
+    /// The same, without waiting for it to be there.
+    pub(crate) fn spawn_host(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         let public = if self.url.is_empty() { "127.0.0.1:0" } else { self.url.trim_start_matches("http://") };
         let mut command = Command::new(binary("manman-host")?);
         command.args(["run", "--public", public, "--internal", "127.0.0.1:0", "--data"]).arg(self.home.data());
@@ -126,10 +134,7 @@ impl Stage {
             command.args(["--database-url", &database.url()]);
         }
         command.arg("--games").arg(&self.games).args(arguments).envs(environment.iter().copied());
-        let mut program = Program::spawn("manman-host", &mut command)?;
-        program.line("ready", SOON).await?;
-        self.url = self.home.context("url")?;
-        self.host = Some(program);
+        self.host = Some(Program::spawn("manman-host", &mut command)?);
         Ok(())
     }
 
@@ -329,6 +334,15 @@ impl Stage {
         let mut found = processes(|words| words.contains(&witness.as_str()) && words.windows(2).any(|pair| pair == ["--world", world]));
         found.sort_by_key(|process| (process.words.iter().any(|word| word == "--role"), process.pid));
         found.into_iter().map(|process| process.pid).collect()
+    }
+
+    /// The main processes of a world's game, without what they started.
+    pub(crate) fn games(&self, world: &str) -> Vec<i32> {
+        let witness = self.witness.path().to_string_lossy().into_owned();
+        let ours = |words: &[&str]| {
+            words.contains(&witness.as_str()) && words.windows(2).any(|pair| pair == ["--world", world]) && !words.contains(&"--role")
+        };
+        processes(ours).into_iter().map(|process| process.pid).collect()
     }
 
     /// The game's main process, which must be the only one.
