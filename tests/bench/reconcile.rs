@@ -1,6 +1,6 @@
 //! A round of the plan over servers that need nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use manman_common::status::Phase;
@@ -45,6 +45,7 @@ pub(crate) fn measure() {
             in_flight: &in_flight,
             install_keys: &install_keys,
             last: &last,
+            leased: &BTreeSet::new(),
         };
         let start = Instant::now();
         let round = plan(world);
