@@ -83,6 +83,7 @@ pub(crate) struct Sight<'a> {
     pub(crate) in_flight: Option<&'a StepKind>,
     install_key: Option<&'a String>,
     has_lease: bool,
+    pub(crate) has_room: bool,
 }
 
 #[derive(Default)]
@@ -119,6 +120,7 @@ impl<'a> Sight<'a> {
             in_flight: world.in_flight.get(&server),
             install_key: world.install_keys.get(&server),
             has_lease: !record.is_leased() || world.leased.contains(&server),
+            has_room: world.has_room,
         }
     }
 
@@ -229,7 +231,7 @@ impl<'a> Sight<'a> {
             return None;
         }
         let anew = self.record.tried.installed.is_some();
-        if !self.mode.starts() || (anew && self.is_doubted()) {
+        if !self.mode.starts() || !self.has_room || (anew && self.is_doubted()) {
             return Some(Decision::default());
         }
         Some(match &self.record.tried.install_failure {
@@ -244,7 +246,7 @@ impl<'a> Sight<'a> {
 
     fn start(&self) -> Decision {
         let tried = &self.record.tried;
-        if !self.mode.starts() || self.lacks_lease() || tried.failed.is_some() || tried.rest.is_some() {
+        if !self.mode.starts() || !self.has_room || self.lacks_lease() || tried.failed.is_some() || tried.rest.is_some() {
             return Decision::default();
         }
         match tried.not_before {

@@ -10,6 +10,8 @@ use crate::{Instance, Mode, Record, Rest, StepKind, run_hash};
 
 /// The condition of a server whose driver could not look.
 const BLIND: &str = "Blind";
+/// That of every server of a worker whose disk is full.
+const FULL: &str = "DiskFull";
 
 pub(crate) fn status(sight: &Sight<'_>, under_way: Option<&StepKind>, last: Option<&ServerStatus>) -> ServerStatus {
     let record = sight.record;
@@ -158,6 +160,12 @@ fn conditions(sight: &Sight<'_>, phase: Phase, last: Option<&ServerStatus>) -> V
     if would_start && sight.lacks_lease() {
         let message = "it runs only while its host renews its lease, and there is none".to_owned();
         add("NoLease", message, Some("it starts as soon as the host answers".to_owned()), since("NoLease"));
+    }
+    // Whoever follows a log may have met it first, and said more.
+    if !sight.has_room && phase != Phase::Deleted && !conditions.iter().any(|condition| condition.kind == FULL) {
+        let message = "the worker's disk is almost full: what runs goes on, and nothing is installed or started".to_owned();
+        let hint = "make room on the disk of the worker's data directory; it goes on by itself".to_owned();
+        conditions.push(Condition { kind: FULL.to_owned(), message, hint: Some(hint), since: since(FULL) });
     }
     conditions
 }

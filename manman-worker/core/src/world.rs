@@ -26,6 +26,8 @@ pub struct World<'a> {
     pub last: &'a BTreeMap<ServerId, ServerStatus>,
     /// Servers that need a lease and have one that is live; one that needs none is not asked for it.
     pub leased: &'a BTreeSet<ServerId>,
+    /// Whether the disk takes what a start or an install writes.
+    pub has_room: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -398,6 +398,7 @@ impl Sim {
             install_keys: &install_keys,
             last: &self.last,
             leased: &self.leased,
+            has_room: true,
         };
         let plan = self.brain.plan(world);
         rules::check_plan(self, world, &plan)?;

@@ -271,3 +271,35 @@ fn the_end_of_a_lease_is_no_crash_and_it_comes_back() {
     assert_eq!((tried.crashes, tried.restarts, tried.not_before, tried.rest), (2, 0, None, None));
     assert!(!tried.crashed);
 }
+
+#[test]
+fn a_full_disk_starts_nothing_and_stops_nothing() {
+    let (mut waits, mut runs) = (record(RestartPolicy::Always), record(RestartPolicy::Always));
+    for one in [&mut waits, &mut runs] {
+        one.tried.installed = Some("key".to_owned());
+    }
+    running(&mut runs, 1, at(0));
+    let live = instance(&runs, 1, InstanceState::Running { since: at(0) });
+    let planned = |record: &Record, instances: Vec<Instance>, has_room: bool| {
+        crate::plan(crate::World {
+            now: at(1),
+            mode: Mode::Normal,
+            records: &BTreeMap::from([(server_id(SERVER), record.clone())]),
+            observed: &BTreeMap::from([(server_id(SERVER), crate::Observation::Known(instances))]),
+            in_flight: &BTreeMap::new(),
+            install_keys: &BTreeMap::from([(server_id(SERVER), "key".to_owned())]),
+            last: &BTreeMap::new(),
+            leased: &std::collections::BTreeSet::new(),
+            has_room,
+        })
+    };
+    let says_so = |plan: &crate::Plan| plan.statuses[&server_id(SERVER)].conditions.iter().filter(|one| one.kind == "DiskFull").count();
+    let plan = planned(&waits, Vec::new(), false);
+    assert_eq!((plan.steps.len(), says_so(&plan)), (0, 1));
+    let plan = planned(&runs, vec![live], false);
+    assert_eq!((plan.steps.len(), says_so(&plan)), (0, 1));
+    let plan = planned(&waits, Vec::new(), true);
+    assert_eq!((plan.steps.len(), says_so(&plan)), (1, 0));
+    waits.tried.installed = None;
+    assert!(planned(&waits, Vec::new(), false).steps.is_empty(), "it would be installed");
+}
