@@ -4,6 +4,7 @@ mod audit;
 mod change;
 mod create;
 mod delete;
+mod expiry;
 mod get;
 mod health;
 mod idempotency;
@@ -26,6 +27,7 @@ use crate::app::{App, AppRef};
 use crate::db;
 use crate::db::server::Server;
 
+pub use expiry::Restarts;
 pub(crate) use view::view;
 
 pub(crate) fn routes() -> OpenApiRouter<AppRef> {

@@ -48,7 +48,8 @@ pub(super) async fn stop(app: State<AppRef>, caller: Caller, key: Path<String>, 
     power(app, caller, key, wait, Power::Stop).await
 }
 
-/// Stops the server by its stop plan and starts a fresh instance.
+/// Stops the server by its stop plan and starts a fresh instance. A restart that the worker has not
+/// heard of within a minute expires, and is told of as `server.restart_expired`.
 #[utoipa::path(
     post, path = "/server/{id}/restart", tag = "server",
     params(("id" = String, Path, description = "id or name"), WaitQuery),
@@ -107,6 +108,8 @@ async fn waited(app: &AppRef, server: Server, goal: Goal, wait: Duration) -> Api
 /// What the wish becomes; `None` if it is that already.
 pub(super) fn wish(server: &Server, power: Power) -> Option<Wish> {
     let phase = server.reported_phase();
+    // Above every one there was, those included that were withdrawn.
+    let fresh = server.generation.next().get();
     let (desired, stop_mode, restart_seq) = match power {
         Power::Start => {
             let wished = server.desired == DesiredState::Running;
@@ -116,11 +119,11 @@ pub(super) fn wish(server: &Server, power: Power) -> Option<Wish> {
                 (true, false) => return None,
                 // Asked for, and not begun yet: the worker has not heard of it.
                 (true, true) if server.status.as_ref().is_some_and(|status| status.generation < server.generation) => return None,
-                (true, true) => (DesiredState::Running, StopMode::Graceful, server.restart_seq + 1),
+                (true, true) => (DesiredState::Running, StopMode::Graceful, fresh),
                 (false, _) => (DesiredState::Running, StopMode::Graceful, server.restart_seq),
             }
         }
-        Power::Restart => (DesiredState::Running, StopMode::Graceful, server.restart_seq + 1),
+        Power::Restart => (DesiredState::Running, StopMode::Graceful, fresh),
         Power::Stop if server.desired == DesiredState::Stopped => return None,
         Power::Stop => (DesiredState::Stopped, StopMode::Graceful, server.restart_seq),
         Power::Kill if server.desired == DesiredState::Stopped && (server.stop_mode == StopMode::Kill || phase == Phase::Stopped) => {
@@ -141,7 +144,7 @@ pub(super) fn wish(server: &Server, power: Power) -> Option<Wish> {
 }
 
 /// Tries until nobody else changes the server in between; each failed try is another's success.
-const TRIES: u32 = 20;
+pub(super) const TRIES: u32 = 20;
 
 async fn change(app: &AppRef, caller: &Caller, mut server: Server, power: Power) -> ApiResult<Option<Server>> {
     for _ in 0..TRIES {
@@ -180,6 +183,9 @@ async fn change(app: &AppRef, caller: &Caller, mut server: Server, power: Power)
         app.fleet.event_recorded();
         app.fleet.desired_changed(app, server.worker_id);
         app.fleet.server_changed(server.id);
+        if power == Power::Restart {
+            super::expiry::watch(app, &server, wish.restart_seq, revision);
+        }
         return find_server(app, &mut *app.db.acquire().await?, caller, &server.id.to_string()).await.map(Some);
     }
     Err(Problem::new(Kind::Conflict, "others keep changing this server").retry_after(1).into())
