@@ -8,6 +8,7 @@ use manman_e2e::{Context, Database, FreezeProxy, Program, Result, anyhow, ensure
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::host::more_beats;
 use crate::stage::{GAME, SOON, Stage, kill};
 
 /// What the table allows for both ends to drop a session.
@@ -22,12 +23,15 @@ pub(crate) struct Split {
 
 impl Split {
     pub(crate) async fn new(restart: &str) -> Result<Self> {
-        Self::tangled(restart, false).await
+        Self::with(restart, &[], false).await
     }
 
-    /// The same, with a proxy that tangles from the first frame on.
-    async fn tangled(restart: &str, tangled: bool) -> Result<Self> {
-        let stage = Stage::with(restart, &[]).await?;
+    /// The same, with these words in the host's environment, and a proxy that tangles from the first
+    /// frame on.
+    pub(crate) async fn with(restart: &str, environment: &[(&str, &str)], tangled: bool) -> Result<Self> {
+        let mut stage = Stage::new(restart)?;
+        stage.database = Some(Database::start().await?);
+        stage.start_host(&[], environment).await?;
         let proxy = FreezeProxy::before(&stage.url).await?;
         proxy.tangle(tangled);
         let mut split = Self { stage, proxy, worker: String::new() };
@@ -73,28 +77,6 @@ pub(crate) async fn whole_history(database: &Database, worker: &str) -> Result<i
     database.number(&format!("select count(*) {of}")).await
 }
 
-/// Beats that the host has taken; it says so to nobody in particular.
-pub(crate) async fn beats(stage: &Stage) -> Result<u64, String> {
-    let answer = reqwest::Client::new()
-        .get(format!("{}/metrics", stage.url))
-        .bearer_auth(stage.home.context("token").map_err(|e| e.to_string())?)
-        .send()
-        .await;
-    let text = answer.map_err(|error| error.to_string())?.text().await.map_err(|error| error.to_string())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("manman_beats_total "));
-    line.and_then(|count| count.trim().parse().ok()).ok_or_else(|| text.chars().take(200).collect())
-}
-
-/// Waits for so many further beats.
-pub(crate) async fn more_beats(stage: &Stage, count: u64) -> Result<()> {
-    let before = beats(stage).await.map_err(|error| anyhow!(error))?;
-    eventually_within(SOON, "further beats come", async || {
-        let now = beats(stage).await?;
-        if now >= before + count { Ok(()) } else { Err(format!("{now} after {before}")) }
-    })
-    .await
-}
-
 /// Waits until a program has said this so many times, and gives the last.
 pub(crate) async fn says(program: &Program, words: &str, times: usize, within: Duration) -> Result<String> {
     eventually_within(within, &format!("`{words}` is said {times} times"), async || {
@@ -121,7 +103,8 @@ fn f14_one_way_partitions_drop_the_session_at_both_ends() -> Result<()> {
         let mut host = Program::spawn("manman-host", &mut command)?;
         host.line("ready", SOON).await?;
         let line = says(&host, "#sha256=", 1, SOON).await?;
-        let url = line.split_whitespace().find(|word| word.contains("#sha256=")).context("a join line has a URL")?.to_owned();
+        let (_, pin) = line.split_once("#sha256=").context("a join line has the fingerprint")?;
+        let url = format!("https://10.77.0.1:8443#sha256={}", pin.split_whitespace().next().unwrap_or_default());
         stage.host = Some(host);
         let manman = async |words: &[&str]| -> Result<Value, String> {
             let mut command = on(&cable.host, "manman").map_err(|error| format!("{error:#}"))?;
@@ -153,7 +136,8 @@ fn f14_one_way_partitions_drop_the_session_at_both_ends() -> Result<()> {
         ]);
         command.arg("--steamcmd").arg(steamcmd).arg("--data").arg(stage.data_of("attic"));
         stage.workers.insert("attic".to_owned(), Program::spawn("worker attic", &mut command)?);
-        worker_is("alive and linked", SOON, &up).await?;
+        let joined = worker_is("alive and linked", SOON, &up).await;
+        joined.with_context(|| format!("at {url} the worker said {:?}", stage.workers.get("attic").map(Program::said)))?;
         let made = manman(&["server", "create", GAME, "--name", "world", "--worker", "attic", "--wait=90s"]).await;
         let made = made.map_err(|error| anyhow!(error))?;
         ensure!(made["phase"] == "Ready", "{made:#}");
@@ -248,7 +232,7 @@ fn f15_black_hole_is_noticed_by_both_and_left_by_one_reconnect() -> Result<()> {
 #[test]
 fn f16_frames_doubled_and_swapped_change_nothing_twice() -> Result<()> {
     scenario(16, "a proxy sends every frame of the link twice and swaps neighbours, both ways, from the first on", async |seen| {
-        let split = Split::tangled("always", true).await?;
+        let split = Split::with("always", &[], true).await?;
         for name in ["one", "two", "three"] {
             split.stage.create(name, "attic", "silent").await?;
         }
