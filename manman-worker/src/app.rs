@@ -31,7 +31,7 @@ use crate::probe::Supervisor;
 use crate::reconcile::{LoopClock, Parts, Reconciler};
 use crate::standing::Standing;
 use crate::store::{Meta, Store};
-use crate::{api, clock, find, machine, metrics};
+use crate::{api, clock, find, machine, metrics, room};
 pub use error::RunError;
 pub(crate) use worker::Worker;
 
@@ -118,7 +118,16 @@ pub async fn run_with_ready(
     let metrics = Metrics::new(data_dir.path());
     let supervision = Supervisor::new(logs.clone(), signals, metrics.clone());
     let console = supervision.console();
-    let parts = Parts { store: store.clone(), drivers: drivers.clone(), supervision, signals: signal_receiver, clock: LoopClock::real() };
+    let (full, hears_full) = watch::channel(false);
+    let rooming = AbortOnDropHandle::new(tokio::spawn(room::watch(data_dir.path().to_owned(), full)));
+    let parts = Parts {
+        store: store.clone(),
+        drivers: drivers.clone(),
+        supervision,
+        signals: signal_receiver,
+        clock: LoopClock::real(),
+        full: hears_full,
+    };
     let (reconcile, reconciling) = Reconciler::spawn(parts).await?;
     let reconciling = AbortOnDropHandle::new(reconciling);
 
@@ -160,7 +169,7 @@ pub async fn run_with_ready(
     let reason = until_end(&worker, reconciling, shutdown).await;
     worker.actions.end().await;
     let reason = reason?;
-    drop((linking, announcing, sampling));
+    drop((linking, announcing, sampling, rooming));
     if reason != ExitReason::Stale {
         host_link::goodbye(&worker).await;
     }

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod rebase_cmd;
 pub mod reconcile;
 mod report;
+mod room;
 pub mod standing;
 pub mod steam_cmd;
 pub mod store;

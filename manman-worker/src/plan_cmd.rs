@@ -18,7 +18,7 @@ use crate::driver::docker::{DockerConfig, DockerDriver};
 use crate::report::Report;
 use crate::standing::Standing;
 use crate::store::{Loaded, Store};
-use crate::{api, clock, identity};
+use crate::{api, clock, identity, room};
 
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
@@ -99,10 +99,10 @@ pub async fn plan(config: &Config) -> Result<Outlook, RunError> {
     let driver = label::read(&directory.join(label::FILE))
         .filter(|_| config.docker != DockerMode::Off)
         .map(|label| Arc::new(DockerDriver::new(DockerConfig::new(label, directory.join("servers")))) as Arc<dyn Driver>);
-    Ok(outlook(loaded, driver.as_deref(), worker_pid).await)
+    Ok(outlook(loaded, driver.as_deref(), worker_pid, room::has_room(directory)).await)
 }
 
-async fn outlook(loaded: Loaded, driver: Option<&dyn Driver>, worker_pid: Option<u32>) -> Outlook {
+async fn outlook(loaded: Loaded, driver: Option<&dyn Driver>, worker_pid: Option<u32>, has_room: bool) -> Outlook {
     let Loaded { meta, mut records, statuses, .. } = loaded;
     let standing = Standing::of(&meta);
     let mode = standing.mode();
@@ -127,6 +127,7 @@ async fn outlook(loaded: Loaded, driver: Option<&dyn Driver>, worker_pid: Option
         last: &statuses,
         // It has met no host in this look, and without one it would start none of these.
         leased: &BTreeSet::new(),
+        has_room,
     });
     let servers = observed.iter().map(|(server, observation)| prospect(*server, observation, &records, &plan)).collect();
     let name = meta.name.map_or_else(|| "WORKER".to_owned(), |name| name.to_string());

@@ -46,6 +46,7 @@ pub(crate) fn measure() {
             install_keys: &install_keys,
             last: &last,
             leased: &BTreeSet::new(),
+            has_room: true,
         };
         let start = Instant::now();
         let round = plan(world);

@@ -16,6 +16,7 @@ mod reader;
 mod search;
 mod segment;
 mod session;
+mod shed;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use book::{LogBook, Pen, Retention};
 pub use follow::{Listener, Trouble, follow};
 pub use reader::{LogReader, Read};
 pub use session::{LogItem, LogSession};
+pub(crate) use shed::shed;
 
 /// The logs of all servers of this worker, each opened when first asked for.
 #[derive(Clone)]

@@ -70,6 +70,7 @@ impl Reconciler {
             install_keys: &install_keys,
             last: self.publisher.planned(),
             leased: &leased,
+            has_room: !*self.full.borrow(),
         });
         match plan.wake_at {
             Some(moment) => self.wake_at.insert(method, moment),

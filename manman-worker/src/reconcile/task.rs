@@ -7,7 +7,7 @@ use std::time::Duration;
 use manman_common::spec::StopStep;
 use manman_common::{InstallMethod, InstanceId, Revision, ServerId, Timestamp};
 use manman_worker_core::{Happening, Mode, Observation, Outcome, Record, Sign, Step, StepKind, finish, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 
 use super::clock::LoopClock;
@@ -39,6 +39,8 @@ pub struct Parts {
     /// The receiving end of what the supervision was given.
     pub signals: SignalReceiver,
     pub clock: LoopClock,
+    /// Whether the disk is full.
+    pub full: watch::Receiver<bool>,
 }
 
 pub struct Reconciler {
@@ -46,6 +48,7 @@ pub struct Reconciler {
     pub(super) drivers: Arc<BTreeMap<InstallMethod, Arc<dyn Driver>>>,
     pub(super) supervision: Arc<dyn Supervision>,
     pub(super) clock: LoopClock,
+    pub(super) full: watch::Receiver<bool>,
     pub(super) standing: Standing,
     /// When the last beat that the host acknowledged in this run was sent, since the boot.
     pub(super) beat_sent: Option<Duration>,
@@ -86,7 +89,7 @@ impl Reconciler {
     /// Loads what is stored and starts the loop. It ends with the last handle; aborting its task
     /// at any point is what a SIGKILL is, and harms nothing.
     pub async fn spawn(parts: Parts) -> Result<(ReconcileHandle, JoinHandle<()>), StoreError> {
-        let Parts { store, drivers, supervision, signals, clock } = parts;
+        let Parts { store, drivers, supervision, signals, clock, full } = parts;
         let loaded = store.load().await?;
         for row in &loaded.unreadable {
             tracing::error!(row, "a row of the worker's database could not be read and is left alone");
@@ -101,6 +104,7 @@ impl Reconciler {
             drivers,
             supervision,
             clock,
+            full,
             standing: Standing::of(&loaded.meta),
             beat_sent: None,
             leases_told: BTreeMap::new(),
@@ -171,6 +175,7 @@ impl Reconciler {
                     }
                 },
                 Some(method) = changes.recv() => self.look(method),
+                Ok(()) = self.full.changed() => self.look_everywhere(),
                 _ = scan.tick() => self.look_everywhere(),
                 () = tokio::time::sleep(nap) => self.wake_up().await,
             }

@@ -47,6 +47,7 @@ fn a_thousand_running_servers_that_need_nothing_are_planned_in_a_moment() {
         install_keys: &install_keys,
         last: &last,
         leased: &BTreeSet::new(),
+        has_room: true,
     });
     let took = clock::now().since(started);
     assert_eq!((planned.steps.len(), planned.wake_at), (0, None));

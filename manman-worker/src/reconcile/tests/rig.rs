@@ -160,6 +160,7 @@ async fn start(
         supervision: watchman.clone(),
         signals: receiver,
         clock,
+        full: tokio::sync::watch::channel(false).1,
     };
     let (handle, task) = Reconciler::spawn(parts).await.expect("starts");
     (opened.store, handle, watchman, sender, task)
