@@ -93,6 +93,9 @@ pub struct Options {
     /// After its own start the host calls no worker stale for so long [default: 90s]
     #[arg(long, global = true, env = "MANMAN_SETTLE", value_name = "TIME", value_parser = parse_duration)]
     settle: Option<Duration>,
+    /// A worker whose database went back in time on its own machine is trusted again after so long without a rival [default: 10m]
+    #[arg(long, global = true, env = "MANMAN_REBASE_AFTER", value_name = "TIME", value_parser = parse_duration)]
+    rebase_after: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +160,7 @@ pub fn configure(options: Options) -> Result<Config, ConfigError> {
         database,
         games: if options.games.is_empty() { file.games } else { options.games },
         settle: options.settle.or(file.settle).unwrap_or(default.settle),
+        rebase_after: options.rebase_after.or(file.rebase_after).unwrap_or(default.rebase_after),
         ..default
     })
 }

@@ -40,6 +40,9 @@ pub struct Config {
     pub kill_after: Duration,
     /// A server's own freshness, see POST /server/{id}/health.
     pub server_unknown_after: Duration,
+    /// A worker whose database went back in time on its own machine is trusted again by itself after
+    /// so long without a rival.
+    pub rebase_after: Duration,
 }
 
 /// The orchestrator and its public side.
@@ -136,6 +139,7 @@ impl Default for Config {
             unknown_after: Duration::from_secs(15),
             kill_after: Duration::from_secs(60),
             server_unknown_after: Duration::from_secs(30),
+            rebase_after: Duration::from_secs(600),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod domain;
 pub mod fleet;
 pub(crate) mod front_door;
 pub mod games;
+pub mod high_water;
 pub mod http;
 pub(crate) mod hub;
 mod limit;

@@ -25,7 +25,15 @@ pub(super) async fn newest(app: &AppRef) -> sqlx::Result<i64> {
 
 pub(super) async fn run(app: AppRef, mut last: i64) {
     let mut hole_since = None;
+    let mut timeline = app.fleet.timeline();
     loop {
+        if timeline != app.fleet.timeline()
+            && let Ok(newest) = newest(&app).await
+        {
+            // A database that went back in time counts from where it is.
+            timeline = app.fleet.timeline();
+            last = last.min(newest);
+        }
         let fetched = async { event_after(&mut *app.db.acquire().await?, &EventFilter::default(), last, BATCH).await };
         let events = match fetched.await {
             Ok(events) => events,

@@ -35,6 +35,7 @@ pub(super) async fn run(app: AppRef) {
         looked = now;
         look(&app).await;
         app.fleet.tell_silences();
+        app.fleet.lift_quarantines(&app).await;
         app.fleet.polls.tidy();
     }
 }

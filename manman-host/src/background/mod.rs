@@ -15,7 +15,11 @@ use crate::app::AppRef;
 /// Remembers what the tables say and starts all tasks. To be called before the host listens: a
 /// beat must find its worker.
 pub async fn start(app: &AppRef, shutdown: &CancellationToken) -> sqlx::Result<TaskTracker> {
+    let renewed = app.fleet.begin_timeline(app).await?;
     app.fleet.load(app).await?;
+    if renewed {
+        app.fleet.dismiss_all();
+    }
     let newest = events::newest(app).await?;
     if let Err(error) = app.registry.restore().await {
         tracing::error!(error = crate::chain(&error), "who was alive is not known; services register again by themselves");

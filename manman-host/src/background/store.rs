@@ -15,6 +15,9 @@ pub(super) async fn run(app: AppRef, shutdown: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         store(&app).await;
+        if let Err(error) = app.fleet.check_timeline(&app).await {
+            tracing::warn!(%error, "the database's timeline could not be read");
+        }
     }
     app.fleet.hang_up();
     store(&app).await;

@@ -40,6 +40,8 @@ pub struct FileConfig {
     pub tls_key: Option<PathBuf>,
     #[serde(deserialize_with = "duration")]
     pub settle: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    pub rebase_after: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]

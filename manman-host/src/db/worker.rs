@@ -2,11 +2,14 @@
 
 pub mod report;
 pub mod spec;
+pub mod trust;
 
 use std::collections::BTreeMap;
 
+use manman_common::session::{Machine, Quarantine};
 use manman_common::wire::{Capabilities, MachineUsage, ProcessIdentity};
 use manman_common::{Name, Revision, SessionEpoch, Timestamp, WorkerId, WorkerStatus};
+use manman_link::admission::TokenHash;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -55,6 +58,29 @@ pub struct WorkerRow {
     pub created_at: Timestamp,
     /// Servers that are not deleted.
     pub servers: u32,
+    pub trust: TrustFacts,
+}
+
+/// What the host knows of a worker's memory.
+#[derive(Clone, Debug, Default)]
+pub struct TrustFacts {
+    pub resume: Option<TokenHash>,
+    pub resume_before: Option<TokenHash>,
+    /// The session with which `resume` was handed over.
+    pub resume_epoch: SessionEpoch,
+    pub machine: Option<Machine>,
+    /// The data directory of the newest session.
+    pub home: Option<String>,
+    pub state_seq: u64,
+    pub quarantine: Option<Quarantine>,
+    /// Found on the data directory of the session before.
+    pub quarantine_at_home: bool,
+    /// The timeline that the worker goes with.
+    pub timeline: Option<Uuid>,
+    /// The host's at which it was told to follow without reserve.
+    pub rebased_timeline: Option<Uuid>,
+    /// A person has said that this machine is off.
+    pub fenced: bool,
 }
 
 struct Row {
@@ -77,6 +103,17 @@ struct Row {
     event_seq: i64,
     created_at: chrono::DateTime<chrono::Utc>,
     servers: i64,
+    resume_hash: Option<Vec<u8>>,
+    resume_before_hash: Option<Vec<u8>>,
+    resume_epoch: i64,
+    machine: Option<Json<Machine>>,
+    home: Option<String>,
+    state_seq: i64,
+    quarantine: Option<String>,
+    quarantine_at_home: bool,
+    timeline: Option<Uuid>,
+    rebased_timeline: Option<Uuid>,
+    fenced: bool,
 }
 
 impl TryFrom<Row> for WorkerRow {
@@ -84,7 +121,22 @@ impl TryFrom<Row> for WorkerRow {
 
     fn try_from(row: Row) -> sqlx::Result<Self> {
         let bad = |column: &'static str, why: String| BadRow::of("worker", column, why);
+        let hash =
+            |column, hash: Option<Vec<u8>>| hash.map(|hash| hash.try_into().map_err(|_| bad(column, "no SHA-256".to_owned()))).transpose();
         Ok(Self {
+            trust: TrustFacts {
+                resume: hash("resume_hash", row.resume_hash)?,
+                resume_before: hash("resume_before_hash", row.resume_before_hash)?,
+                resume_epoch: row.resume_epoch.try_into().map_err(|_| bad("resume_epoch", row.resume_epoch.to_string()))?,
+                machine: row.machine.map(|machine| machine.0),
+                home: row.home,
+                state_seq: row.state_seq.try_into().map_err(|_| bad("state_seq", row.state_seq.to_string()))?,
+                quarantine: row.quarantine.as_deref().map(quarantine_of).transpose()?,
+                quarantine_at_home: row.quarantine_at_home,
+                timeline: row.timeline,
+                rebased_timeline: row.rebased_timeline,
+                fenced: row.fenced,
+            },
             id: WorkerId::from_uuid(row.id),
             name: row.name.parse().map_err(|why: manman_common::name::NameError| bad("name", why.to_string()))?,
             admission: match row.state.as_str() {
@@ -124,6 +176,16 @@ fn status_of(text: &str) -> sqlx::Result<WorkerStatus> {
     }
 }
 
+fn quarantine_of(text: &str) -> sqlx::Result<Quarantine> {
+    match text {
+        "old_token" => Ok(Quarantine::OldToken),
+        "state_behind" => Ok(Quarantine::StateBehind),
+        "rival" => Ok(Quarantine::Rival),
+        "other_machine" => Ok(Quarantine::OtherMachine),
+        other => Err(BadRow::of("worker", "quarantine", other)),
+    }
+}
+
 /// Selects whole rows; the condition comes after it and speaks of the worker as `w`.
 macro_rules! select_workers {
     ($condition:literal $(, $argument:expr)* $(,)?) => {
@@ -132,7 +194,9 @@ macro_rules! select_workers {
             r#"select w.id, w.name, w.state, w.status, w.status_since, w.frozen, w.address, w.api_url, w.api_token,
                       w.labels as "labels: _", w.capabilities as "capabilities: _", w.process as "process: _",
                       w.session_epoch, w.desired_revision, w.observed_revision, w.usage as "usage: _", w.event_seq, w.created_at,
-                      (select count(*) from server s where s.worker_id = w.id and s.deleted_at is null) as "servers!"
+                      (select count(*) from server s where s.worker_id = w.id and s.deleted_at is null) as "servers!",
+                      w.resume_hash, w.resume_before_hash, w.resume_epoch, w.machine as "machine: _", w.home, w.state_seq, w.quarantine, w.quarantine_at_home, w.timeline,
+                      w.rebased_timeline, w.fenced_at is not null as "fenced!"
                from worker w "# + $condition
             $(, $argument)*
         )
@@ -229,30 +293,64 @@ pub async fn worker_insert(
     .map(drop)
 }
 
-/// Begins the session after `epoch`, unless another has begun meanwhile. Labels that a person has
-/// given stay where the worker does not name them.
-pub async fn worker_begin_session(
-    conn: &mut PgConnection,
-    id: WorkerId,
-    epoch: SessionEpoch,
-    facts: &SessionFacts,
-) -> sqlx::Result<Option<SessionEpoch>> {
-    let row = sqlx::query_scalar!(
-        "update worker set session_epoch = session_epoch + 1, address = $3, api_url = $4, api_token = $5, labels = labels || $6,
-                           capabilities = $7, process = $8
-         where id = $1 and session_epoch = $2 and state <> 'deleted' returning session_epoch",
+/// What the next session of a worker begins with, as the rules of [`manman_link::admission`] say.
+#[derive(Clone, Debug)]
+pub struct NextSession {
+    /// That of the session which was looked at; another may have begun meanwhile.
+    pub after: SessionEpoch,
+    pub epoch: SessionEpoch,
+    pub desired_revision: Revision,
+    pub state_seq: u64,
+    /// None for whoever showed no memory: what was handed over before stays good.
+    pub resume: Option<NextResume>,
+    pub quarantine: Option<Quarantine>,
+    pub quarantine_at_home: bool,
+    pub timeline: Option<Uuid>,
+    /// None keeps what is known.
+    pub machine: Option<Machine>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct NextResume {
+    pub token: TokenHash,
+    /// What the worker goes on showing if the token does not reach it.
+    pub before: TokenHash,
+}
+
+/// Begins a session; `false` where another has begun meanwhile. Labels that a person has given stay
+/// where the worker does not name them, and whoever is here again is not fenced any more.
+pub async fn worker_begin_session(conn: &mut PgConnection, id: WorkerId, next: &NextSession, facts: &SessionFacts) -> sqlx::Result<bool> {
+    sqlx::query!(
+        "update worker set session_epoch = $3, address = $4, api_url = $5, api_token = $6, labels = labels || $7, capabilities = $8,
+                           process = $9, desired_revision = greatest(desired_revision, $10), state_seq = $11,
+                           resume_hash = coalesce($12, resume_hash),
+                           resume_before_hash = coalesce($13, resume_before_hash),
+                           resume_epoch = case when $12::bytea is null then resume_epoch else $3 end,
+                           quarantine = $14, quarantine_at_home = $15, timeline = $16, machine = coalesce($17, machine),
+                           home = coalesce($18, home), fenced_at = null
+         where id = $1 and session_epoch = $2 and state <> 'deleted'",
         id.as_uuid(),
-        i64::from(epoch),
+        i64::from(next.after),
+        i64::from(next.epoch),
         facts.address,
         facts.api_url,
         facts.api_token,
         Json(&facts.labels) as _,
         Json(&facts.capabilities) as _,
         facts.process.as_ref().map(Json) as _,
+        i64::from(next.desired_revision),
+        i64::try_from(next.state_seq).unwrap_or(i64::MAX),
+        next.resume.as_ref().map(|resume| &resume.token[..]),
+        next.resume.as_ref().map(|resume| &resume.before[..]),
+        next.quarantine.map(Quarantine::as_str),
+        next.quarantine_at_home,
+        next.timeline,
+        next.machine.as_ref().map(Json) as _,
+        facts.process.as_ref().map(|process| &process.home),
     )
-    .fetch_optional(conn)
-    .await?;
-    row.map(|epoch| epoch.try_into().map_err(|_| BadRow::of("worker", "session_epoch", epoch))).transpose()
+    .execute(conn)
+    .await
+    .map(|done| done.rows_affected() == 1)
 }
 
 /// Ends the session: whoever speaks with its epoch afterwards is told to register again.
@@ -328,6 +426,7 @@ pub async fn worker_delete(conn: &mut PgConnection, id: WorkerId, now: Timestamp
     .execute(&mut *conn)
     .await?;
     sqlx::query!("delete from server_port where worker_id = $1", id.as_uuid()).execute(&mut *conn).await?;
+    sqlx::query!("delete from server_release where worker_id = $1", id.as_uuid()).execute(&mut *conn).await?;
     sqlx::query_scalar!(
         "update server set desired = 'deleted', deleted_at = coalesce(deleted_at, $2), gone_at = $2
          where worker_id = $1 and gone_at is null returning id",
@@ -344,6 +443,9 @@ pub struct BeatFacts {
     pub id: WorkerId,
     pub observed_revision: Revision,
     pub usage: Option<MachineUsage>,
+    /// The session that they are of: a number of an older one says nothing of the newer.
+    pub session_epoch: SessionEpoch,
+    pub state_seq: u64,
 }
 
 pub async fn worker_store_beats(conn: &mut PgConnection, beats: &[BeatFacts]) -> sqlx::Result<()> {
@@ -351,12 +453,18 @@ pub async fn worker_store_beats(conn: &mut PgConnection, beats: &[BeatFacts]) ->
     let revisions: Vec<i64> = beats.iter().map(|beat| beat.observed_revision.into()).collect();
     let usages: Vec<Option<serde_json::Value>> =
         beats.iter().map(|beat| beat.usage.and_then(|usage| serde_json::to_value(usage).ok())).collect();
+    let epochs: Vec<i64> = beats.iter().map(|beat| beat.session_epoch.into()).collect();
+    let state_seqs: Vec<i64> = beats.iter().map(|beat| i64::try_from(beat.state_seq).unwrap_or(i64::MAX)).collect();
     sqlx::query!(
-        "update worker w set observed_revision = b.revision, usage = coalesce(b.usage, w.usage)
-         from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) as b (id, revision, usage) where w.id = b.id",
+        "update worker w set observed_revision = b.revision, usage = coalesce(b.usage, w.usage),
+                             state_seq = case when w.session_epoch = b.epoch then greatest(w.state_seq, b.state_seq) else w.state_seq end
+         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::bigint[], $5::bigint[]) as b (id, revision, usage, epoch, state_seq)
+         where w.id = b.id",
         &ids,
         &revisions,
         &usages as _,
+        &epochs,
+        &state_seqs,
     )
     .execute(conn)
     .await

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use manman_common::error::GoneReason;
-use manman_common::session::SessionTerms;
 use manman_common::wire::{Beat, BeatAnswer};
 
 use super::Fleet;
@@ -18,11 +17,26 @@ impl Fleet {
     /// not make a worker stale: what could not be written is written later.
     pub(crate) async fn beat(&self, app: &App, machine: &Arc<Machine>, beat: Beat) -> Result<BeatAnswer, GoneReason> {
         self.stats.beats.add(1);
-        let Beat { session_epoch, observed_revision, servers, usage, status, state_seq: _ } = beat;
+        let Beat { session_epoch, observed_revision, servers, usage, status, state_seq } = beat;
+        let refused = {
+            let mut state = machine.lock();
+            state.admits(session_epoch).err().map(|reason| (reason, state.standing.is_rival(session_epoch)))
+        };
+        if let Some((reason, rival)) = refused {
+            if rival {
+                self.note_rival(app, machine).await;
+            }
+            return Err(reason);
+        }
         let (changed, look) = {
             let mut state = machine.lock();
+            // Once more: a session may have ended in between.
             state.admits(session_epoch)?;
             state.heard(status);
+            if state_seq > state.standing.state_seq {
+                state.standing.state_seq = state_seq;
+                state.unsaved = true;
+            }
             // An empty beat says nothing of revisions.
             if observed_revision > state.observed_revision || session_epoch.is_some() && observed_revision != state.observed_revision {
                 state.observed_revision = observed_revision;
@@ -34,6 +48,9 @@ impl Fleet {
             }
             (state.stored != (state.status, state.frozen), std::mem::take(&mut state.desired_stale))
         };
+        if let Some(epoch) = session_epoch {
+            self.confirm_resume(app, machine, epoch).await;
+        }
         if changed && let Err(error) = self.store_status(app, machine).await {
             tracing::warn!(worker.id = %machine.id, %error, "the worker's status could not be stored");
         }
@@ -49,7 +66,7 @@ impl Fleet {
             desired_revision: state.desired_revision,
             next_seconds: HEARTBEAT_SECONDS,
             status: state.status,
-            terms: SessionTerms::default(),
+            terms: state.standing.terms(self.timeline()),
         })
     }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use manman_common::client::{Client, ClientError, Endpoint, Socket};
-use manman_common::link::{Call, Hello, LOG_WINDOW, Reply, ToHost, ToWorker, encode_log_chunk, spec_hash};
+use manman_common::link::{Call, Hello, InventoryItem, LOG_WINDOW, Reply, ToHost, ToWorker, encode_log_chunk, spec_hash};
 use manman_common::logs::{LogEnd, LogQuery, LogRecord, LogStream};
+use manman_common::session::Memory;
 use manman_common::wire::{Beat, BeatAnswer, ProcessIdentity, RegisterWorker, Registered};
 use manman_common::{Generation, InstanceId, LogSeq, Phase, Revision, RunId, ServerId, ServerSpec, ServerStatus, SessionEpoch, WorkerId};
 use serde_json::{Value, json};
@@ -63,6 +64,8 @@ pub(crate) struct FakeWorker {
     pub(crate) process: ProcessIdentity,
     pub(crate) client: Client,
     pub(crate) state: Arc<State>,
+    /// What it shows when it registers, and keeps of the answer.
+    pub(crate) memory: Option<Memory>,
     link: Option<JoinHandle<()>>,
 }
 
@@ -81,6 +84,8 @@ pub(crate) struct Inner {
     /// Calls are taken and never answered.
     pub(crate) mute: bool,
     pub(crate) frozen: bool,
+    /// What it says that it has, whatever it was sent.
+    pub(crate) inventory: Vec<InventoryItem>,
     /// Frames as they came.
     pub(crate) seen: Vec<ToWorker>,
     logs: HashMap<ServerId, Vec<u8>>,
@@ -141,21 +146,36 @@ impl FakeWorker {
             epoch: registered.session_epoch,
             process,
             state: Arc::default(),
+            memory: None,
             link: None,
         }
     }
 
+    /// Registers with a memory from now on, as workers do.
+    pub(crate) async fn remember(&mut self) -> Registered {
+        self.memory = Some(Memory { session_epoch: self.epoch, ..Memory::default() });
+        self.register(self.process.clone()).await.expect("a session")
+    }
+
     /// A further session, by another process if it is given.
     pub(crate) async fn register(&mut self, process: ProcessIdentity) -> Result<Registered, ClientError> {
-        let registered = self.client.worker_register(self.id, &registration("any", Some(process.clone()))).await?;
+        let body = RegisterWorker { memory: self.memory.clone(), ..registration("any", Some(process.clone())) };
+        let registered = self.client.worker_register(self.id, &body).await?;
         self.epoch = registered.session_epoch;
+        if let Some(memory) = &mut self.memory {
+            memory.session_epoch = registered.session_epoch;
+            memory.resume_token.clone_from(&registered.resume_token);
+            memory.timeline = memory.timeline.filter(|_| !registered.terms.rebased).or(registered.terms.timeline);
+            memory.blank = false;
+        }
         self.process = process;
         Ok(registered)
     }
 
     pub(crate) async fn beat(&self, servers: Vec<ServerStatus>) -> Result<BeatAnswer, ClientError> {
         let observed_revision = self.state.lock().revision;
-        let beat = Beat { session_epoch: Some(self.epoch), observed_revision, servers, ..Beat::default() };
+        let state_seq = self.memory.as_ref().map_or(0, |memory| memory.state_seq);
+        let beat = Beat { session_epoch: Some(self.epoch), observed_revision, servers, state_seq, ..Beat::default() };
         self.client.worker_beat(self.id, &beat).await
     }
 
@@ -164,12 +184,13 @@ impl FakeWorker {
     }
 
     pub(crate) fn hello(&self) -> ToHost {
+        let inner = self.state.lock();
         ToHost::Hello(Hello {
             session_epoch: self.epoch,
             run_id: self.process.run_id,
             boot_id: self.process.boot_id.clone(),
-            have_revision: self.state.lock().revision,
-            inventory: Vec::new(),
+            have_revision: inner.revision,
+            inventory: inner.inventory.clone(),
         })
     }
 

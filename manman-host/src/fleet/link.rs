@@ -130,16 +130,21 @@ impl Link {
             return Err(CallError::NotSent);
         }
         match tokio::time::timeout(within, answered).await {
-            Ok(Ok(reply)) => Ok(reply),
+            Ok(Ok(reply)) => {
+                self.send(ToWorker::RepliesStored { ids: vec![id] });
+                Ok(reply)
+            }
             Ok(Err(_)) => Err(CallError::Lost),
             Err(_) => Err(CallError::Timeout),
         }
     }
 
-    /// An answer has come; one that nobody waits for any more is dropped.
+    /// An answer has come; one that nobody waits for any more is dropped, and need not be kept.
     pub(crate) fn answered(&self, id: CommandId, reply: Reply) {
-        if let Some(answer) = self.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
-            let _ = answer.send(reply);
+        let waiting = self.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let taken = waiting.is_some_and(|answer| answer.send(reply).is_ok());
+        if !taken {
+            self.send(ToWorker::RepliesStored { ids: vec![id] });
         }
     }
 

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use manman_common::error::GoneReason;
 use manman_common::wire::{MachineUsage, ProcessIdentity};
 use manman_common::{Name, Revision, ServerId, SessionEpoch, Timestamp, WorkerId, WorkerStatus};
+use manman_link::admission::{Current, gone};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Farewell, Link};
-use super::session::{self, Current};
+use super::standing::Standing;
 use crate::clock;
-use crate::db::worker::{Admission, SessionFacts, WorkerRow};
+use crate::db::worker::{Admission, SessionFacts, TrustFacts, WorkerRow};
 
 /// Servers that a worker reports and this host knows nothing of; beyond this many they are looked
 /// up again.
@@ -61,6 +62,8 @@ pub(crate) struct State {
     pub(crate) unsaved: bool,
     pub(crate) api_url: Option<String>,
     pub(crate) api_token: Option<String>,
+    /// Whether its memory is trusted.
+    pub(crate) standing: Standing,
     strangers: HashSet<ServerId>,
     impostor_told: Option<Instant>,
 }
@@ -104,6 +107,7 @@ impl Machine {
                 unsaved: false,
                 api_url: row.api_url,
                 api_token: row.api_token,
+                standing: Standing::of(&row.trust),
                 strangers: HashSet::new(),
                 impostor_told: None,
             }),
@@ -166,7 +170,8 @@ impl State {
     /// Whether a message of this epoch is heard; if not, why. A kill attempt ends either way:
     /// whoever speaks is not dead.
     pub(crate) fn admits(&mut self, epoch: Option<SessionEpoch>) -> Result<(), GoneReason> {
-        let refused = session::gone(self.session.is_some(), self.epoch, epoch);
+        let open = self.session.is_some() && !self.standing.dismissed;
+        let refused = gone(open, self.epoch, epoch);
         if refused == Some(GoneReason::Revoked)
             && let Some(kill) = self.kill.take()
         {
@@ -210,7 +215,10 @@ impl State {
     }
 
     /// A new session has been stored under this epoch.
-    pub(crate) fn begin(&mut self, epoch: SessionEpoch, facts: &SessionFacts) {
+    pub(crate) fn begin(&mut self, epoch: SessionEpoch, facts: &SessionFacts, trust: &TrustFacts) {
+        let old = self.session.take().and_then(|session| session.process).map(|process| (self.epoch, process));
+        self.standing.begin(trust, old, facts.process.as_ref());
+        self.desired_stale = true;
         if let Some(link) = self.link.take() {
             link.close(Farewell { reason: Some(GoneReason::Superseded), detail: "another session of this worker has begun".to_owned() });
         }
@@ -224,8 +232,9 @@ impl State {
 
     /// The session was revoked under this epoch.
     pub(crate) fn revoke(&mut self, epoch: SessionEpoch) {
+        let process = self.session.take().and_then(|session| session.process);
+        self.standing.revoked(self.epoch, process);
         self.epoch = epoch;
-        self.session = None;
         if let Some(link) = self.link.take() {
             link.close(Farewell { reason: Some(GoneReason::Revoked), detail: "the host gave this worker up".to_owned() });
         }

@@ -13,12 +13,15 @@ mod names;
 mod process;
 pub(crate) mod readers;
 pub(crate) mod reservation;
-pub(crate) mod session;
+pub(crate) mod standing;
 pub(crate) mod stats;
 pub(crate) mod status;
+mod timeline;
+pub(crate) mod trust;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,7 @@ use self::watch::Watch;
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
+use crate::db::host::Lifeline;
 use crate::http::link::Polls;
 use crate::hub::{Hub, Reader};
 
@@ -61,6 +65,9 @@ pub struct Fleet {
     pub(crate) stats: Stats,
     pub(crate) polls: Polls,
     watch: Mutex<Watch>,
+    lifeline: Mutex<Lifeline>,
+    /// The number of the newest event that this host knows of.
+    pub(crate) newest_event: AtomicI64,
     http: Mutex<Option<reqwest::Client>>,
 }
 
@@ -92,6 +99,8 @@ impl Fleet {
             stats: Stats::default(),
             polls: Polls::default(),
             watch: Mutex::new(Watch::new(&Config::default())),
+            lifeline: Mutex::default(),
+            newest_event: AtomicI64::default(),
             http: Mutex::default(),
         }
     }

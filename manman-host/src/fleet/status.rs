@@ -20,7 +20,13 @@ impl Fleet {
         *self.watch() = Watch::new(&app.config);
         let mut conn = app.db.acquire().await?;
         for row in worker::worker_all(&mut conn).await? {
-            self.add(Machine::of_row(row));
+            let machine = Machine::of_row(row);
+            {
+                // It has not heard of this timeline, or not by a registration that counts.
+                let mut state = machine.lock();
+                state.standing.dismissed = state.standing.rebase_needed(self.timeline());
+            }
+            self.add(machine);
         }
         let now = clock::instant();
         let rows = report::report_all(&mut conn).await?;
@@ -229,6 +235,8 @@ impl Fleet {
                     id: machine.id,
                     observed_revision: state.observed_revision,
                     usage: state.usage,
+                    session_epoch: state.epoch,
+                    state_seq: state.standing.state_seq,
                 })
             })
             .collect();

@@ -88,6 +88,9 @@ pub async fn report_gone(
 
 /// Stores a worker's events, each once however often it comes, and answers the number up to which
 /// the host now has them. Servers that are not the worker's are left out of the events.
+///
+/// A worker whose database went back in time tells events again under other numbers, and new ones
+/// under numbers that older events have: the moment, kind and words tell which is which.
 pub async fn report_events(conn: &mut PgConnection, worker: WorkerId, actor: &str, events: &[WorkerEvent]) -> sqlx::Result<u64> {
     let mut seqs = Vec::with_capacity(events.len());
     let mut ats = Vec::with_capacity(events.len());
@@ -104,11 +107,22 @@ pub async fn report_events(conn: &mut PgConnection, worker: WorkerId, actor: &st
         data.push(event.data.clone());
     }
     sqlx::query!(
-        "insert into event (at, actor, kind, worker_id, server_id, message, data, worker_seq)
-         select e.at, $2, e.kind, $1, (select s.id from server s where s.id = e.server and s.worker_id = $1), e.message, e.data, e.seq
-         from unnest($3::bigint[], $4::timestamptz[], $5::text[], $6::uuid[], $7::text[], $8::jsonb[])
-              as e (seq, at, kind, server, message, data)
-         order by e.seq
+        "with told as (
+            select e.*, (select s.id from server s where s.id = e.server and s.worker_id = $1) as own
+            from unnest($3::bigint[], $4::timestamptz[], $5::text[], $6::uuid[], $7::text[], $8::jsonb[])
+                 as e (seq, at, kind, server, message, data)
+         )
+         insert into event (at, actor, kind, worker_id, server_id, message, data, worker_seq)
+         select t.at, $2, t.kind, $1, t.own, t.message, t.data,
+                case when exists (select from event x where x.worker_id = $1 and x.worker_seq = t.seq
+                                  and (x.at, x.kind, x.message) <> (t.at, t.kind, t.message))
+                     -- The number is taken by another event. No worker's own number is negative.
+                     then -(extract(epoch from t.at) * 1000000)::bigint
+                     else t.seq end
+         from told t
+         where not exists (select from event x where x.worker_id = $1 and x.at = t.at and x.worker_seq <> t.seq and x.kind = t.kind
+                           and x.message = t.message and x.server_id is not distinct from t.own and x.data = t.data)
+         order by t.seq
          on conflict on constraint event_worker_seq do nothing",
         worker.as_uuid(),
         actor,

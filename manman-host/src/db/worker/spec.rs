@@ -16,7 +16,11 @@ struct Row {
     stop_mode: String,
     restart_seq: i64,
     purge: bool,
+    epoch: i64,
+    lease_seconds: Option<i32>,
     run: Json<RunSpec>,
+    #[expect(dead_code, reason = "what the rows are ordered by")]
+    at: i64,
 }
 
 impl TryFrom<Row> for ServerSpec {
@@ -41,11 +45,36 @@ impl TryFrom<Row> for ServerSpec {
             },
             restart_seq: u64::try_from(row.restart_seq).map_err(|_| bad("restart_seq", &row.restart_seq.to_string()))?,
             purge: row.purge,
-            epoch: 1,
-            lease_seconds: None,
+            epoch: u64::try_from(row.epoch).map_err(|_| bad("epoch", &row.epoch.to_string()))?,
+            lease_seconds: row
+                .lease_seconds
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| bad("lease_seconds", &format!("{:?}", row.lease_seconds)))?,
             run: row.run.0,
         })
     }
+}
+
+/// Selects specs: a worker's own servers, and then those that it must let go of, which it is told to
+/// delete without their data. The conditions speak of the server as `s` and of the release as `r`;
+/// the worker is `$1`.
+macro_rules! select_specs {
+    ($own:literal, $released:literal, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"select s.id as "id!", s.name as "name!", s.generation as "generation!", s.desired as "desired!", s.stop_mode as "stop_mode!",
+                      s.restart_seq as "restart_seq!", s.purge as "purge!", s.epoch as "epoch!", s.lease_seconds, s.run as "run!: _",
+                      s.revision as "at!"
+               from server s where s.worker_id = $1 and s.gone_at is null "# + $own + r#"
+               union all
+               select s.id, s.name, r.generation, 'deleted', 'graceful', s.restart_seq, false, r.epoch, null, s.run, r.revision
+               from server_release r join server s on s.id = r.server_id
+               where r.worker_id = $1 and r.gone_at is null "# + $released + r#"
+               order by 11, 1"#,
+            $($argument),+
+        )
+    };
 }
 
 /// The specs that changed after one revision, up to another; those that are gone from their worker
@@ -56,10 +85,9 @@ pub async fn spec_changed_between(
     after: Revision,
     up_to: Revision,
 ) -> sqlx::Result<Vec<ServerSpec>> {
-    sqlx::query_as!(
-        Row,
-        r#"select id, name, generation, desired, stop_mode, restart_seq, purge, run as "run: _" from server
-           where worker_id = $1 and revision > $2 and revision <= $3 and gone_at is null order by revision, id"#,
+    select_specs!(
+        "and s.revision > $2 and s.revision <= $3",
+        "and r.revision > $2 and r.revision <= $3",
         worker.as_uuid(),
         i64::from(after),
         i64::from(up_to),
@@ -73,32 +101,16 @@ pub async fn spec_changed_between(
 
 /// All of a worker's specs.
 pub async fn spec_all(conn: &mut PgConnection, worker: WorkerId) -> sqlx::Result<Vec<ServerSpec>> {
-    sqlx::query_as!(
-        Row,
-        r#"select id, name, generation, desired, stop_mode, restart_seq, purge, run as "run: _" from server
-           where worker_id = $1 and gone_at is null order by id"#,
-        worker.as_uuid(),
-    )
-    .fetch_all(conn)
-    .await?
-    .into_iter()
-    .map(ServerSpec::try_from)
-    .collect()
+    select_specs!("", "", worker.as_uuid()).fetch_all(conn).await?.into_iter().map(ServerSpec::try_from).collect()
 }
 
 /// Those of a worker's specs that it has asked for; ids of others' servers bring nothing.
 pub async fn spec_pick(conn: &mut PgConnection, worker: WorkerId, servers: &[ServerId]) -> sqlx::Result<Vec<ServerSpec>> {
     let ids: Vec<Uuid> = servers.iter().map(|server| server.as_uuid()).collect();
-    sqlx::query_as!(
-        Row,
-        r#"select id, name, generation, desired, stop_mode, restart_seq, purge, run as "run: _" from server
-           where worker_id = $1 and id = any($2) and gone_at is null order by id"#,
-        worker.as_uuid(),
-        &ids,
-    )
-    .fetch_all(conn)
-    .await?
-    .into_iter()
-    .map(ServerSpec::try_from)
-    .collect()
+    select_specs!("and s.id = any($2)", "and r.server_id = any($2)", worker.as_uuid(), &ids)
+        .fetch_all(conn)
+        .await?
+        .into_iter()
+        .map(ServerSpec::try_from)
+        .collect()
 }

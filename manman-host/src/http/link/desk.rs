@@ -4,19 +4,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use manman_common::link::{FRAME_MAX, Hello, IndexEntry, ToHost, ToWorker, spec_hash};
+use manman_common::link::{FRAME_MAX, Hello, IndexEntry, InventoryItem, ToHost, ToWorker, spec_hash};
 use manman_common::wire::WorkerEvent;
 use manman_common::{Revision, ServerId, ServerSpec};
 use tokio::sync::mpsc;
 
 use crate::app::AppRef;
 use crate::config::HEARTBEAT_SECONDS;
+use crate::db::server::revision_bump;
 use crate::db::worker::report::report_events;
 use crate::db::worker::spec::{spec_all, spec_changed_between, spec_pick};
+use crate::db::worker::trust::worker_lift;
 use crate::db::worker::{worker_desired_revision, worker_find};
 use crate::fleet::link::{Farewell, Link};
 use crate::fleet::log_queue::{Overrun, Piece};
 use crate::fleet::machine::Machine;
+use crate::fleet::trust::forgotten;
 use crate::http::worker::freeze_call;
 
 /// Frames that may wait for a database that is slow.
@@ -189,6 +192,9 @@ impl Desk {
         if hello.session_epoch != self.link.epoch {
             return Err(Fault::Garbage("a Hello of another session".to_owned()));
         }
+        self.app.fleet.confirm_resume(&self.app, &self.machine, hello.session_epoch).await;
+        self.app.fleet.take_inventory(&self.app, &self.machine, &hello.inventory).await?;
+        self.lift(&hello.inventory).await?;
         let mut conn = self.app.db.acquire().await?;
         let row = worker_find(&mut conn, self.machine.id).await?.ok_or(Fault::Gone)?;
         // The revision is read first: specs that are newer than it come once more, and change nothing.
@@ -206,6 +212,29 @@ impl Desk {
         self.send(ToWorker::Index { revision: row.desired_revision, servers });
         self.sent = Some(row.desired_revision);
         self.push_freeze(row.frozen);
+        Ok(())
+    }
+
+    /// A host that has forgotten goes on above what the worker has seen: otherwise all it says would
+    /// be old news.
+    async fn lift(&self, inventory: &[InventoryItem]) -> Result<(), Fault> {
+        let equal_too = std::mem::take(&mut self.machine.lock().standing.lift_equal);
+        let mut tx = self.app.db.begin().await?;
+        let known: BTreeMap<ServerId, (u64, u64)> =
+            spec_all(&mut tx, self.machine.id).await?.into_iter().map(|spec| (spec.id, (spec.generation.get(), spec.epoch))).collect();
+        let lifted: Vec<_> = forgotten(inventory, |server| known.get(&server).copied(), equal_too)
+            .map(|item| (item.server, item.generation, item.epoch))
+            .collect();
+        if lifted.is_empty() {
+            return Ok(());
+        }
+        let revision = revision_bump(&mut tx, self.machine.id).await?;
+        worker_lift(&mut tx, self.machine.id, &lifted, revision).await?;
+        tx.commit().await?;
+        tracing::warn!(worker.id = %self.machine.id, servers = lifted.len(), "the host had forgotten generations that the worker has seen");
+        for (server, _, _) in lifted {
+            self.app.fleet.server_changed(server);
+        }
         Ok(())
     }
 

@@ -111,6 +111,8 @@ pub(crate) fn view(app: &App, row: WorkerRow) -> WorkerView {
         view.usage = state.usage.or(view.usage);
         view.observed_revision = state.observed_revision;
         view.last_seen = state.heard_at;
+        view.quarantine = state.standing.quarantine;
+        view.rebase_needed = state.standing.rebase_needed(app.fleet.timeline());
     }
     view
 }
