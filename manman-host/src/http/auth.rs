@@ -282,10 +282,11 @@ async fn present_from(app: &App, method: &Method, headers: &HeaderMap, client: C
 }
 
 pub(crate) async fn present(app: &App, headers: &HeaderMap) -> Result<Presented, ApiError> {
-    match secret_of(headers) {
-        None => Ok(Presented::Nothing),
-        Some(secret) => Ok(identify(app, secret).await?.map_or(Presented::Unknown, Presented::Known)),
-    }
+    let Some(secret) = secret_of(headers) else { return Ok(Presented::Nothing) };
+    let in_cookie = !headers.contains_key(header::AUTHORIZATION);
+    // A cookie is a session's: any other secret in one was put there by mistake, or by somebody.
+    let caller = identify(app, secret).await?.filter(|caller| caller.session || !in_cookie);
+    Ok(caller.map_or(Presented::Unknown, Presented::Known))
 }
 
 fn secret_of(headers: &HeaderMap) -> Option<&str> {

@@ -1,9 +1,11 @@
+use std::net::IpAddr;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use manman_common::wire::{Reservation, ReserveWorker, Scope};
-use manman_common::{Kind, Problem};
+use manman_common::{Kind, Name, Problem, WorkerId};
 
 use super::{Peer, missing};
 use crate::app::AppRef;
@@ -39,10 +41,7 @@ pub(super) async fn reserve(State(app): State<AppRef>, presented: Presented, Pee
     let id = match own {
         Some(id) if app.fleet.machine(id).is_none() => return Err(missing(&app, id).await),
         Some(id) => id,
-        None => app
-            .fleet
-            .lock_reservations()
-            .reserve(name.as_ref(), peer)
+        None => reserve_now(&app, &presented, name.as_ref(), peer)
             .ok_or_else(|| Problem::new(Kind::TooManyRequests, "too many machines ask to join at this moment").retry_after(60))?,
     };
     let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
@@ -57,4 +56,12 @@ pub(super) async fn reserve(State(app): State<AppRef>, presented: Presented, Pee
         host_id: app.host_id,
     };
     Ok((StatusCode::OK, axum::Json(reservation)).into_response())
+}
+
+fn reserve_now(app: &AppRef, presented: &Presented, name: Option<&Name>, peer: IpAddr) -> Option<WorkerId> {
+    let mut reservations = app.fleet.lock_reservations();
+    match presented {
+        Presented::Known(_) => reservations.reserve(name, peer),
+        Presented::Nothing | Presented::Unknown => reservations.reserve_for_stranger(name, peer),
+    }
 }
