@@ -27,6 +27,7 @@ pub mod identity;
 pub mod journal;
 pub mod launch;
 pub mod lease;
+pub mod lock;
 pub mod proto;
 pub mod record;
 pub mod rung;

@@ -4,26 +4,36 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use manman_shim::exit_code;
-use manman_shim::spec::{DataLock, EPOCH_SHIFT};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+use crate::exit_code;
+use crate::spec::{DataLock, EPOCH_SHIFT};
 
 /// Digits of an epoch in the file: always as many, so that a later one is written over it in place
 /// and no power cut can leave the file without one.
 const WIDTH: usize = 20;
 
-/// A held lock; its descriptor is inherited by every process that the shim starts.
-pub(crate) struct Held {
-    _file: File,
+/// A held lock.
+#[derive(Debug)]
+pub struct Held(File);
+
+impl Held {
+    /// From here on every process that this one starts holds it, too.
+    pub fn pass_on(&self) -> io::Result<()> {
+        Ok(fcntl_setfd(&self.0, FdFlags::empty())?)
+    }
 }
 
-pub(crate) struct Refusal {
-    pub(crate) code: u8,
-    pub(crate) reason: String,
+/// Why there is no start, and the [`exit_code`] that says so.
+#[derive(Debug)]
+pub struct Refusal {
+    pub code: u8,
+    pub reason: String,
 }
 
-pub(crate) fn take(lock: &DataLock) -> Result<Held, Refusal> {
+/// Takes it and writes its epoch down, unless somebody has it or the file knows a later epoch.
+pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
     let failed = |what: &str, error: io::Error| Refusal { code: exit_code::IO, reason: format!("{what} {}: {error}", lock.path.display()) };
     let file = OpenOptions::new()
         .read(true)
@@ -55,8 +65,7 @@ pub(crate) fn take(lock: &DataLock) -> Result<Held, Refusal> {
         let text = format!("{:0WIDTH$}\n", lock.epoch);
         file.write_all_at(text.as_bytes(), 0).and_then(|()| file.sync_all()).map_err(|error| failed("write", error))?;
     }
-    fcntl_setfd(&file, FdFlags::empty()).map_err(|error| failed("pass on", error.into()))?;
-    Ok(Held { _file: file })
+    Ok(Held(file))
 }
 
 /// 0 for a file that has none yet.

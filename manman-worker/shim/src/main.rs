@@ -10,7 +10,6 @@
 
 mod cgroup;
 mod ladder;
-mod lock;
 mod log;
 mod resume;
 mod run;

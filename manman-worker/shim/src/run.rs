@@ -15,6 +15,7 @@ use manman_shim::clock;
 use manman_shim::files::{self, Reserve};
 use manman_shim::journal::Writer;
 use manman_shim::lease::Course;
+use manman_shim::lock::Held;
 use manman_shim::proto::Notice;
 use manman_shim::record::{Exit, Phase, State, StopAsked};
 use manman_shim::spec::Spec;
@@ -22,7 +23,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 
 use crate::ladder::{Do, Ladder};
-use crate::lock::Held;
 use crate::log::Log;
 use crate::serve::{Server, Source};
 use crate::stage;

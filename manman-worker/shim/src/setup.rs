@@ -15,6 +15,7 @@ use manman_shim::files::{self, Reserve};
 use manman_shim::identity::{Identity, boot_id, pid_namespace};
 use manman_shim::journal::{Event, Writer};
 use manman_shim::lease::{Course, Lease};
+use manman_shim::lock::{self, Refusal};
 use manman_shim::record::{Exit, Phase, State};
 use manman_shim::spec::{self, Spec};
 use manman_shim::{clock, exit_code};
@@ -27,7 +28,6 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use crate::ladder::Ladder;
-use crate::lock::{self, Refusal};
 use crate::log::Log;
 use crate::run::{Life, Output, Shim};
 use crate::serve::Server;
@@ -149,7 +149,8 @@ fn start(spec: Spec, cwd: &Path, journal: &mut Option<Writer>) -> Result<Shim, R
         let _ = std::fs::write("/proc/self/oom_score_adj", OWN_OOM_SCORE_ADJ);
     }
     let held = spec.lock.as_ref().map(lock::take).transpose()?;
-    if held.is_some() {
+    if let Some(held) = &held {
+        held.pass_on().map_err(io("pass the lock on"))?;
         note(journal, &Event::Locked);
     }
     let timer = spec.lease.map(|_| BootTimer::new()).transpose().map_err(io("make a timer for the lease"))?;

@@ -48,7 +48,8 @@ use tokio::sync::Notify;
 use crate::logs::{LogBook, LogBooks};
 
 use super::shim::held::Holds;
-use super::{Driver, DriverError, OutputBatch, OutputCursor, ProgressSink, RungSink};
+use super::shim::lease::{self, Granted};
+use super::{Driver, DriverError, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
 
 /// The shim's program, and the logs that shims write.
 #[derive(Clone)]
@@ -93,6 +94,7 @@ pub struct DockerDriver {
     consoles: stdin::Consoles,
     samples: usage::Samples,
     holds: Holds,
+    leases: Granted,
     /// Ends the watch of the engine's events when the driver goes.
     _events: events::Watch,
 }
@@ -117,6 +119,7 @@ impl DockerDriver {
             consoles: stdin::Consoles::default(),
             samples: usage::Samples::default(),
             holds,
+            leases: Granted::default(),
             _events: watch,
         }
     }
@@ -177,6 +180,19 @@ impl Driver for DockerDriver {
 
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
         self.start_instance(spec, instance).await
+    }
+
+    async fn grant_lease(&self, server: ServerId, live: Option<&Instance>, lease: Option<Lease>) -> Result<(), DriverError> {
+        self.leases.put(server, lease);
+        let Some(instance) = live else { return Ok(()) };
+        match self.held_box(instance).await? {
+            Some(held) => lease::tell(&held, lease).await,
+            None if lease.is_none() => Ok(()),
+            None => Err(error::refused(
+                "a lease needs our shim in front of the game, and this container runs without it: it goes on without a lease",
+                Some("give its definition `docker.shim: true` and restart it, or take the lease away"),
+            )),
+        }
     }
 
     async fn stop(&self, instance: &Instance, ladder: &[StopRung], mode: StopMode, rung: RungSink) -> Result<ExitRecord, DriverError> {

@@ -32,9 +32,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::shim::held::{Held, Holds, is_live, pen};
+use super::shim::lease::{self, Granted};
 use super::shim::rundir::{Place, RunDir};
 use super::shim::{binary, blocking, gone, retry};
-use super::{Driver, DriverError, DriverErrorKind, OutputBatch, OutputCursor, ProgressSink, RungSink};
+use super::{Driver, DriverError, DriverErrorKind, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
 use crate::logs::{LogBook, LogBooks};
 
 /// A shim that has written its last record only closes files.
@@ -49,6 +50,7 @@ pub struct ProcessDriver {
     users: user::Users,
     changes: Arc<Notify>,
     holds: Holds,
+    leases: Granted,
     samples: usage::Samples,
     /// The shims that this process started, to be reaped.
     children: Mutex<HashMap<InstanceId, std::process::Child>>,
@@ -71,6 +73,7 @@ impl ProcessDriver {
             books,
             steam,
             changes,
+            leases: Granted::default(),
             samples: usage::Samples::default(),
             children: Mutex::default(),
         };
@@ -227,6 +230,14 @@ impl Driver for Processes {
 
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
         start::start(&self.0, spec, instance).await
+    }
+
+    async fn grant_lease(&self, server: ServerId, live: Option<&Instance>, lease: Option<Lease>) -> Result<(), DriverError> {
+        self.0.leases.put(server, lease);
+        match live {
+            Some(instance) => lease::tell(&*self.0.held(instance)?, lease).await,
+            None => Ok(()),
+        }
     }
 
     async fn stop(&self, instance: &Instance, ladder: &[StopRung], mode: StopMode, rung: RungSink) -> Result<ExitRecord, DriverError> {

@@ -8,9 +8,13 @@
 pub(crate) mod binary;
 pub(crate) mod climb;
 pub(crate) mod exit;
+pub(crate) mod fence;
 pub(crate) mod held;
 pub(crate) mod ladder;
+mod lapse;
+pub(crate) mod lease;
 mod orphan;
+pub(crate) mod refusal;
 pub(crate) mod rundir;
 
 use std::io;

@@ -14,7 +14,10 @@ use bollard::models::{ContainerCreateBody, HostConfigLogConfig, ImageInspect, Mo
 use futures_util::stream::{self, BoxStream, StreamExt};
 use manman_common::status::ExitRecord;
 use manman_common::{InstanceId, ServerId, ServerSpec};
+use manman_shim::journal::JournalPlace;
 use manman_shim::launch::{Look, prepare};
+use manman_shim::lease::Lease;
+use manman_shim::record::Phase;
 use manman_shim::spec::{LogPlace, Spec, Stdio};
 use manman_worker_core::{Instance, InstanceState};
 use tokio::time::Instant;
@@ -23,13 +26,17 @@ use super::{DockerDriver, ShimParts, error};
 use crate::clock;
 use crate::driver::DriverError;
 use crate::driver::shim::held::{Held, pen};
-use crate::driver::shim::rundir::{About, Place, RunDir};
-use crate::driver::shim::{blocking, exit, ladder, retry};
+use crate::driver::shim::rundir::{About, LOCK, Place, RunDir, data_lock};
+use crate::driver::shim::{blocking, exit, ladder, refusal, retry};
 use crate::logs::Retention;
 
 const PROGRAM: &str = "/manman/shim";
 const RUN: &str = "/manman/run";
 const LOG: &str = "/manman/log";
+const JOURNAL_IN: &str = "/manman/journal";
+const LOCK_IN: &str = "/manman/lock";
+/// Raised for the game, so that the shim outlives it when memory runs out: with it the reason would go.
+const OOM_SCORE_ADJ: i16 = 200;
 /// For the container's first process to say that it is there.
 const BEGUN_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -66,12 +73,15 @@ impl DockerDriver {
         image: &ImageInspect,
         body: &mut ContainerCreateBody,
     ) -> Result<(), DriverError> {
-        let Some(parts) = self.config.shim.clone().filter(|_| spec.run.docker.shim) else { return Ok(()) };
+        let lease = self.leases.for_start(spec)?;
+        let Some(parts) = self.config.shim.clone().filter(|_| spec.run.docker.shim) else {
+            return lease.map_or(Ok(()), |_| Err(without_shim(spec, "its definition does not ask for it (`docker.shim`)")));
+        };
         let config = image.config.clone().unwrap_or_default();
         let named = spec.run.docker.user.clone().or(config.user).unwrap_or_default();
         let Some(user) = numbers(&named) else {
             tracing::debug!(server.id = %spec.id, user = named, "the image's user has a name, and the shim stays out of it");
-            return Ok(());
+            return lease.map_or(Ok(()), |_| Err(without_shim(spec, "its image's user has a name and no number")));
         };
         let mut argv =
             if spec.run.docker.entrypoint.is_empty() { config.entrypoint.unwrap_or_default() } else { spec.run.docker.entrypoint.clone() };
@@ -80,11 +90,14 @@ impl DockerDriver {
         } else {
             argv.extend(spec.run.argv.iter().cloned());
         }
-        let (servers_dir, spec) = (self.config.servers_dir.clone(), spec.clone());
+        let (servers_dir, wanted) = (self.config.servers_dir.clone(), spec.clone());
+        let inside = Inside { user, argv, lease };
         let log_dir = servers_dir.join(spec.id.to_string()).join("log");
         let (program, log_source) = (parts.program.clone(), log_dir.clone());
-        let run = blocking(move || make(&servers_dir, &parts, &spec, instance, user, argv, &log_dir)).await?;
-        let Some(run) = run else { return Ok(()) };
+        let run = blocking(move || make(&servers_dir, &parts, &wanted, instance, inside, &log_dir)).await?;
+        let Some(run) = run else {
+            return lease.map_or(Ok(()), |_| Err(without_shim(spec, "its directories can not be given to the image's user")));
+        };
         body.entrypoint = Some(vec![PROGRAM.to_owned(), RUN.to_owned()]);
         body.cmd = None;
         body.tty = Some(false);
@@ -104,34 +117,49 @@ impl DockerDriver {
         };
         host.mounts.get_or_insert_default().extend([
             mount(&absolute(program)?, PROGRAM, true),
-            mount(&absolute(run.path)?, RUN, false),
+            mount(&absolute(run.path.clone())?, RUN, false),
             mount(&absolute(log_source)?, LOG, false),
+            mount(&absolute(run.journal_dir())?, JOURNAL_IN, false),
+            mount(&absolute(self.server_dir(run.about.server).join(LOCK))?, LOCK_IN, false),
         ]);
         Ok(())
     }
 
-    /// Waits until the shim of a container that was started is heard of.
-    pub(super) async fn box_begun(&self, spec: &ServerSpec, instance: InstanceId, container: &str) -> Result<(), DriverError> {
-        let Some(run) = self.box_of(spec.id, instance)? else { return Ok(()) };
+    /// Waits until the shim of a container that was started is heard of; why it started no game, where
+    /// it says so.
+    pub(super) async fn box_begun(
+        &self,
+        spec: &ServerSpec,
+        instance: InstanceId,
+        container: &str,
+    ) -> Result<Option<DriverError>, DriverError> {
+        let Some(run) = self.box_of(spec.id, instance)? else { return Ok(None) };
         let deadline = Instant::now() + BEGUN_WITHIN;
         loop {
             match look(&run).await? {
-                Look::Live { .. } => return self.hold_box(&run).map(drop).map_err(|error| retry("could not open a server's log", error)),
+                // Its process is there, and may still turn out not to become the game.
+                Look::Live { state, exit: None } if state.phase == Phase::Gated && Instant::now() < deadline => {}
+                Look::Live { exit: Some(exit), .. } if exit.reason.is_some() && Instant::now() < deadline => {}
+                Look::Live { .. } => {
+                    return self.hold_box(&run).map(|_| None).map_err(|error| retry("could not open a server's log", error));
+                }
+                // It never became the game.
+                Look::Ended(exit) if exit.reason.is_some() => return Ok(Some(refusal::of(&exit))),
                 // Its end is for the next look to tell.
-                Look::Ended(_) | Look::Abandoned { .. } | Look::Rebooted { .. } => return Ok(()),
+                Look::Ended(_) | Look::Abandoned { .. } | Look::Rebooted { .. } => return Ok(None),
                 Look::Never | Look::Starting => {}
             }
             if Instant::now() >= deadline {
                 return Err(error::retry_because(format!("the shim in the container of `{}` does not begin", spec.name)));
             }
             if !self.engine.is_running(container).await? && matches!(look(&run).await?, Look::Never) {
-                return Ok(());
+                return Ok(None);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    fn box_of(&self, server: ServerId, instance: InstanceId) -> Result<Option<RunDir>, DriverError> {
+    pub(super) fn box_of(&self, server: ServerId, instance: InstanceId) -> Result<Option<RunDir>, DriverError> {
         if self.config.shim.is_none() {
             return Ok(None);
         }
@@ -234,16 +262,30 @@ fn numbers(user: &str) -> Option<(u32, u32)> {
     }
 }
 
+/// What the shim gets to know of the container that it is in.
+struct Inside {
+    user: (u32, u32),
+    argv: Vec<String>,
+    lease: Option<Lease>,
+}
+
+fn without_shim(spec: &ServerSpec, why: &str) -> DriverError {
+    error::refused(
+        format!("a lease needs our shim in front of the game, and `{}` has none: {why}", spec.name),
+        Some("take the lease away (`lease_seconds`), or give its definition `docker.shim: true` and a user by number"),
+    )
+}
+
 /// `None` where this worker may not give the directories to the image's user.
 fn make(
     servers_dir: &Path,
     parts: &ShimParts,
     spec: &ServerSpec,
     instance: InstanceId,
-    user: (u32, u32),
-    argv: Vec<String>,
+    inside: Inside,
     log_dir: &Path,
 ) -> Result<Option<RunDir>, DriverError> {
+    let Inside { user, argv, lease } = inside;
     let path = RunDir::path_of(servers_dir, Place::Container, spec.id, instance);
     let failed = |error| retry(format!("could not make {}", path.display()), error);
     // Left by a call that was cut off before there was a container.
@@ -265,8 +307,16 @@ fn make(
     }
     shim.ladder = ladder::rungs(&spec.run.stop).into_iter().map(|(rung, _)| rung).collect();
     shim.peers = vec![rustix::process::geteuid().as_raw()];
+    let server_dir = servers_dir.join(spec.id.to_string());
+    shim.lock = Some(data_lock(LOCK_IN.into(), spec));
+    shim.journal = Some(JournalPlace { dir: JOURNAL_IN.into(), server: spec.id.to_string() });
+    shim.lease = lease;
+    shim.oom_score_adj = Some(OOM_SCORE_ADJ);
     prepare(&path, &shim).map_err(failed)?;
-    if let Err(error) = give(&path, log_dir, user) {
+    let journal_dir = run.journal_dir();
+    std::fs::create_dir_all(&journal_dir).map_err(failed)?;
+    let given = give(&[&path, log_dir, &journal_dir], user).and_then(|()| lchown(server_dir.join(LOCK), Some(user.0), Some(user.1)));
+    if let Err(error) = given {
         tracing::info!(server.id = %spec.id, %error, "the shim stays out of its container: its directories can not be given to the image's user");
         std::fs::remove_dir_all(&path).map_err(failed)?;
         return Ok(None);
@@ -275,8 +325,8 @@ fn make(
     Ok(Some(run))
 }
 
-fn give(run: &Path, log_dir: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
-    for dir in [run, log_dir] {
+fn give(dirs: &[&Path], (uid, gid): (u32, u32)) -> io::Result<()> {
+    for dir in dirs {
         for entry in std::fs::read_dir(dir)? {
             lchown(entry?.path(), Some(uid), Some(gid))?;
         }

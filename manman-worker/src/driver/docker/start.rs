@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
-use manman_common::{InstanceId, ServerSpec, SessionEpoch};
+use manman_common::{InstanceId, ServerId, ServerSpec, SessionEpoch};
+use manman_shim::lock::Held;
 use manman_worker_core::{Instance, InstanceRef};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,29 +13,49 @@ use super::engine::short;
 use super::fields::Fields;
 use super::image::Wanted;
 use super::{DockerDriver, container_of, create, error, files, image, volumes};
+use crate::driver::shim::{blocking, fence};
 use crate::driver::{DriverError, DriverErrorKind, ProgressSink};
 
 impl DockerDriver {
     pub(super) async fn start_instance(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
         let fields = Fields::new(self.config.worker, spec, instance);
-        let id = match self.adopt(&fields).await? {
-            Some(id) => id,
-            None => self.create(spec, &fields).await?,
+        let (id, fence) = match self.adopt(&fields).await? {
+            // Its shim holds the lock, or is about to.
+            Some(id) if self.box_of(spec.id, instance)?.is_some() => (id, None),
+            Some(id) => (id, Some(self.fence(spec, instance).await?)),
+            None => {
+                let fence = self.fence(spec, instance).await?;
+                (self.create(spec, &fields).await?, Some(fence))
+            }
         };
+        let fence = if self.box_of(spec.id, instance)?.is_some() { None } else { fence };
         if let Err(source) = self.engine.docker().await?.start_container(&id, None).await {
             let failed = start_error(spec, source);
-            // Nothing half-made is left; if it can not be removed now, `list` shows it as created.
-            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            self.drop_box(spec.id, instance).await;
-            if let Ok(docker) = self.engine.docker().await
-                && let Err(source) = docker.remove_container(&id, Some(options)).await
-            {
-                tracing::warn!(server.id = %spec.id, container.id = %id, error = %error::message(&source), "a container that did not start could not be removed");
-            }
+            self.clear_refused(spec.id, instance, &id).await;
             return Err(failed);
         }
-        self.box_begun(spec, instance, &id).await?;
+        drop(fence);
+        if let Some(refused) = self.box_begun(spec, instance, &id).await? {
+            self.clear_refused(spec.id, instance, &id).await;
+            return Err(refused);
+        }
         Ok(InstanceRef::Container(id))
+    }
+
+    /// Nothing half-made is left; if it can not be removed now, `list` shows it as created.
+    async fn clear_refused(&self, server: ServerId, instance: InstanceId, id: &str) {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        self.drop_box(server, instance).await;
+        if let Ok(docker) = self.engine.docker().await
+            && let Err(source) = docker.remove_container(id, Some(options)).await
+        {
+            tracing::warn!(server.id = %server, container.id = %id, error = %error::message(&source), "a container that did not start could not be removed");
+        }
+    }
+
+    async fn fence(&self, spec: &ServerSpec, instance: InstanceId) -> Result<Held, DriverError> {
+        let (dir, spec) = (self.server_dir(spec.id), spec.clone());
+        blocking(move || fence::hold(&dir, &spec, &instance.to_string())).await
     }
 
     async fn create(&self, spec: &ServerSpec, fields: &Fields) -> Result<String, DriverError> {

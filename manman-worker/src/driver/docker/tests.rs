@@ -1,5 +1,6 @@
 //! Against the engine of this machine: nothing here is simulated.
 
+mod boxed;
 mod console;
 pub(crate) mod game;
 mod life;

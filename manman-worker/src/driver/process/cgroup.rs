@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use manman_common::InstanceId;
 use manman_common::spec::Limits;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Hierarchies of version 1 that are used where they are there.
@@ -140,9 +141,11 @@ pub(super) fn kill(leaves: &[PathBuf]) {
         return;
     }
     for pid in pids(leaves) {
-        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-            // One that has ended meanwhile is what was wanted.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // The descriptor first, the look second: a pid that has been given to a stranger since is in no
+        // leaf of ours. One that has ended meanwhile is what was wanted.
+        let opened = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(process) = opened.filter(|_| pids(leaves).contains(&pid)) {
+            let _ = pidfd_send_signal(&process, Signal::KILL);
         }
     }
 }

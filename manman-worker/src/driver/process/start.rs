@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manman_common::{InstanceId, ServerId, ServerSpec};
+use manman_shim::journal::JournalPlace;
 use manman_shim::launch::{Look, prepare, spawn};
+use manman_shim::lease::Lease;
 use manman_shim::record::Phase;
-use manman_shim::spec::{Bind, DataLock, LogPlace, Spec, Stdio, User};
+use manman_shim::spec::{Bind, LogPlace, Spec, Stdio, User};
 use manman_worker_core::InstanceRef;
 use tokio::time::Instant;
 
@@ -17,8 +19,8 @@ use super::ProcessDriver;
 use super::user::Owner;
 use crate::clock;
 use crate::driver::shim::held::{is_live, pen};
-use crate::driver::shim::rundir::{About, Place, RunDir, reference};
-use crate::driver::shim::{blocking, ladder, retry};
+use crate::driver::shim::rundir::{About, LOCK, Place, RunDir, data_lock, reference};
+use crate::driver::shim::{blocking, fence, ladder, refusal, retry};
 use crate::driver::{DriverError, DriverErrorKind};
 use crate::failpoint::reach;
 use crate::logs::Retention;
@@ -52,6 +54,7 @@ impl ProcessDriver {
 }
 
 pub(super) async fn start(driver: &Arc<ProcessDriver>, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
+    reach("start.committed");
     let owner = driver.prepare_data(spec.id).await?;
     let (driver, spec) = (Arc::clone(driver), spec.clone());
     blocking(move || {
@@ -77,6 +80,9 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
         None => {}
     }
     refuse_beside_another(driver, spec.id, path)?;
+    let lease = driver.leases.for_start(spec)?;
+    // Before a file is written; the shim takes it again for as long as the game lives.
+    drop(fence::hold(&driver.server_dir(spec.id), spec, &instance.to_string())?);
     let data = driver.data_dir(spec.id);
     match driver.steam.for_start(&spec.run, spec.id, &data, spec.generation) {
         Ok(Some(_)) => {}
@@ -104,7 +110,7 @@ fn begin(driver: &ProcessDriver, spec: &ServerSpec, instance: InstanceId, owner:
     reach("start.cgroup_made");
     let run = RunDir::create(&driver.servers_dir, Place::Process, about).map_err(failed)?;
     reach("start.run_dir_made");
-    let shim_spec = shim_spec(driver, spec, &run, owner).map_err(failed)?;
+    let shim_spec = shim_spec(driver, spec, &run, owner, lease).map_err(failed)?;
     prepare(path, &shim_spec).map_err(failed)?;
     reach("start.spec_written");
     let book = driver.books.open(spec.id).map_err(failed)?;
@@ -132,7 +138,7 @@ fn refuse_beside_another(driver: &ProcessDriver, server: ServerId, path: &Path) 
     for other in RunDir::scan_server(&driver.server_dir(server), Place::Process).map_err(failed)? {
         if other != path && is_live(&other).map_err(failed)? {
             let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Err(refused(format!("its data is locked: its instance {other} still runs")));
+            return Err(refusal::in_use(&format!("its data is locked: its instance {other} still runs")));
         }
     }
     Ok(())
@@ -155,7 +161,7 @@ fn begun(driver: &ProcessDriver, run: &RunDir) -> Result<InstanceRef, DriverErro
             // It ran, however short: its end is for the next look to tell.
             Look::Ended(exit) if exit.reason.is_none() => return Ok(reference(&look)),
             Look::Ended(exit) => {
-                let error = refused(exit.reason.clone().unwrap_or_default());
+                let error = refusal::of(exit);
                 clear(driver, run);
                 return Err(error);
             }
@@ -186,20 +192,7 @@ fn clear(driver: &ProcessDriver, run: &RunDir) {
     }
 }
 
-fn refused(reason: String) -> DriverError {
-    let (kind, hint) = if reason.contains("is locked") {
-        (DriverErrorKind::Retry, Some("it is tried again; what still runs there has to end first"))
-    } else if reason.starts_with("exec ") && reason.contains("loader") {
-        (DriverErrorKind::Final, Some("on Debian and Ubuntu `apt-get install lib32gcc-s1` brings what 32-bit games need"))
-    } else if reason.starts_with("exec ") {
-        (DriverErrorKind::Final, Some("look at `start.argv` of its definition: the first word is a file of the install"))
-    } else {
-        (DriverErrorKind::Retry, None)
-    };
-    DriverError { kind, what: format!("the game can not be started: {reason}"), hint: hint.map(str::to_owned), source: None }
-}
-
-fn shim_spec(driver: &ProcessDriver, spec: &ServerSpec, run: &RunDir, owner: Owner) -> std::io::Result<Spec> {
+fn shim_spec(driver: &ProcessDriver, spec: &ServerSpec, run: &RunDir, owner: Owner, lease: Option<Lease>) -> std::io::Result<Spec> {
     let data = driver.data_dir(spec.id);
     let retention = Retention::default();
     let log =
@@ -224,7 +217,9 @@ fn shim_spec(driver: &ProcessDriver, spec: &ServerSpec, run: &RunDir, owner: Own
     if spec.run.process.tty {
         out.stdio = Stdio::Pty { rows: TERMINAL.0, columns: TERMINAL.1 };
     }
-    out.lock = Some(DataLock { path: driver.server_dir(spec.id).join("lock"), epoch: spec.generation.get() });
+    out.lock = Some(data_lock(driver.server_dir(spec.id).join(LOCK), spec));
+    out.journal = Some(JournalPlace { dir: run.journal_dir(), server: spec.id.to_string() });
+    out.lease = lease;
     out.cgroups.clone_from(&run.about.cgroups);
     out.ladder = ladder::rungs(&spec.run.stop).into_iter().map(|(rung, _)| rung).collect();
     out.linger = Some(LINGER);

@@ -2,6 +2,7 @@
 //! beside the game.
 
 mod adopted;
+mod fence;
 mod game;
 mod life;
 mod limits;

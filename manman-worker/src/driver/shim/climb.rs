@@ -6,9 +6,10 @@ use manman_shim::proto::Request;
 use super::gone;
 use super::held::Held;
 use super::ladder::{rungs as rungs_of, text};
-use crate::driver::{DriverError, RungSink};
+use crate::driver::{DriverError, DriverErrorKind, RungSink};
 
-/// Returns once nothing of the instance lives. Asked again, the ladder goes on where it is.
+/// Returns once nothing of the instance lives, with an error once something has outlived SIGKILL: the
+/// shim goes on trying. Asked again, the ladder goes on where it is.
 pub(crate) async fn by_shim(held: &Held, ladder: &[StopRung], mode: StopMode, told: &RungSink) -> Result<(), DriverError> {
     let kill = StopRung { step: StopStep::Signal("KILL".to_owned()), wait_seconds: 0 };
     let rungs = match mode {
@@ -25,6 +26,8 @@ pub(crate) async fn by_shim(held: &Held, ladder: &[StopRung], mode: StopMode, to
     }
     let ended = held.ended();
     tokio::pin!(ended);
+    let stuck = held.stuck();
+    tokio::pin!(stuck);
     loop {
         // Cancel-safe: a broadcast and a level. The end comes last, after every rung's news.
         tokio::select! {
@@ -35,6 +38,20 @@ pub(crate) async fn by_shim(held: &Held, ladder: &[StopRung], mode: StopMode, to
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Err(gone("nobody listens to the shim any more")),
             },
             () = &mut ended => return Ok(()),
+            pids = &mut stuck => return Err(outlives(&pids)),
         }
+    }
+}
+
+fn outlives(pids: &[i32]) -> DriverError {
+    let shown: Vec<String> = pids.iter().take(8).map(ToString::to_string).collect();
+    let more = if pids.len() > shown.len() { " and more" } else { "" };
+    DriverError {
+        kind: DriverErrorKind::Retry,
+        what: format!("of its processes, {}{more} outlived SIGKILL: the kernel does not let them go", shown.join(", ")),
+        hint: Some(
+            "it is waited for, and nothing is started in its place; a disk or network share that hangs is the usual reason".to_owned(),
+        ),
+        source: None,
     }
 }

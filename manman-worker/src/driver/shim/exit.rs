@@ -8,6 +8,8 @@ use manman_common::logs::records;
 use manman_common::status::ExitRecord;
 use manman_shim::record::{Exit, StopAsked};
 
+use crate::driver::LEASE_ENDED;
+
 /// Of the end of a log, enough to hold what a game says when it gives up.
 const TAIL: u64 = 32 * 1024;
 const SIGKILL: i32 = 9;
@@ -15,18 +17,27 @@ const SIGKILL: i32 = 9;
 /// The record as people see it. With a log directory, the last lines are searched for the reason of
 /// an end that nobody asked for. Blocks on the disk.
 pub(crate) fn record(exit: &Exit, log_dir: Option<&Path>) -> ExitRecord {
-    let oom = exit.signal == Some(SIGKILL) && exit.oom_kills.is_some_and(|kills| kills > 0);
+    // A launcher that was left alone passes the signal on as a shell does.
+    let killed = exit.signal == Some(SIGKILL) || exit.code == Some(128 + SIGKILL);
+    let oom = killed && exit.oom_kills.is_some_and(|kills| kills > 0) && !exit.lease;
     let failed = exit.stop == StopAsked::No && exit.code != Some(0);
-    let reason = if oom {
+    let outside = exit.stop == StopAsked::Signal && !exit.lease;
+    let reason = if exit.lease {
+        Some(LEASE_ENDED.to_owned())
+    } else if oom {
         Some("out of memory".to_owned())
     } else if let Some(reason) = &exit.reason {
         Some(reason.clone())
+    } else if outside {
+        Some("its machine or its engine went down, or somebody else stopped it".to_owned())
     } else if failed {
         log_dir.and_then(last_words).or_else(|| exit.code.and_then(named_code))
     } else {
         None
     };
-    ExitRecord { code: exit.code, signal: exit.signal, oom, reason, at: exit.ended.parse().ok() }
+    // By code 0 a game would have ended by its own wish, and would not come back.
+    let code = exit.code.filter(|code| !(outside && *code == 0));
+    ExitRecord { code, signal: exit.signal, oom, reason, at: exit.ended.parse().ok() }
 }
 
 pub(crate) fn unknown(reason: &str) -> ExitRecord {
@@ -134,5 +145,21 @@ mod tests {
         let killed = Exit { signal: Some(9), oom_kills: Some(0), ..Exit::default() };
         assert!(!record(&killed, None).oom);
         assert!(record(&Exit { oom_kills: Some(1), ..killed }, None).oom);
+        let launcher = Exit { code: Some(137), oom_kills: Some(1), ..Exit::default() };
+        assert!(record(&launcher, None).oom, "a launcher says it as a shell does");
+        assert!(!record(&Exit { code: Some(1), ..launcher }, None).oom, "it lived on without the one that was killed");
+    }
+
+    #[test]
+    fn the_end_of_a_lease_and_a_stop_from_outside_are_no_wish_of_the_games() {
+        let lease = Exit { code: Some(0), lease: true, stop: StopAsked::Ladder, ..Exit::default() };
+        assert_eq!(record(&lease, None).reason.as_deref(), Some(LEASE_ENDED));
+        let killed = Exit { code: None, signal: Some(SIGKILL), oom_kills: Some(1), ..lease };
+        assert!(!record(&killed, None).oom, "it was killed by its lease");
+        let outside = record(&Exit { code: Some(0), stop: StopAsked::Signal, ..Exit::default() }, None);
+        assert_eq!(outside.code, None, "with code 0 it would not come back");
+        assert!(outside.reason.is_some_and(|reason| reason.contains("went down")));
+        let asked = record(&Exit { code: Some(0), stop: StopAsked::Ladder, ..Exit::default() }, None);
+        assert_eq!((asked.code, asked.reason), (Some(0), None));
     }
 }

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use manman_common::InstanceId;
-use manman_shim::client::{Client, News};
+use manman_shim::client::{Client, News, Reply};
 use manman_shim::launch::{Look, is_locked, look};
+use manman_shim::lease::Lease;
 use manman_shim::proto::Request;
+use manman_shim::record::{Phase, State};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -41,6 +43,10 @@ pub(crate) struct Held {
     stdio: Mutex<Vec<OwnedFd>>,
     /// What types into a game whose shim was killed.
     input: Mutex<Option<OwnedFd>>,
+    /// What the shim's successor has to keep, should it die before its game.
+    lease: watch::Sender<Option<Lease>>,
+    /// Pids that have outlived SIGKILL, as the shim says.
+    stuck: watch::Sender<Vec<i32>>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -53,6 +59,8 @@ impl Held {
             rungs: broadcast::Sender::new(RUNGS_MAX),
             stdio: Mutex::default(),
             input: Mutex::default(),
+            lease: watch::Sender::new(None),
+            stuck: watch::Sender::new(Vec::new()),
             task: Mutex::default(),
         });
         let task = tokio::spawn(listen(Arc::downgrade(&held), held.run.clone(), book, changes));
@@ -66,9 +74,18 @@ impl Held {
         what: &'static str,
         question: impl FnOnce(&mut Client) -> io::Result<T> + Send + 'static,
     ) -> Result<T, DriverError> {
+        self.ask_within(ANSWER_WITHIN, what, question).await
+    }
+
+    pub(super) async fn ask_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        what: &'static str,
+        question: impl FnOnce(&mut Client) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DriverError> {
         let run = self.run.clone();
         blocking(move || {
-            let mut client = Client::connect(&run.path, &run.about.nonce, ANSWER_WITHIN).map_err(|error| away(&run, what, error))?;
+            let mut client = Client::connect(&run.path, &run.about.nonce, limit).map_err(|error| away(&run, what, error))?;
             question(&mut client).map_err(|error| away(&run, what, error))
         })
         .await
@@ -99,6 +116,28 @@ impl Held {
         let mut ended = self.ended.subscribe();
         // The sender is this struct's own.
         let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// The pids of what outlives SIGKILL; returns only once there are any.
+    pub(crate) async fn stuck(&self) -> Vec<i32> {
+        let mut stuck = self.stuck.subscribe();
+        // The sender is this struct's own.
+        let _ = stuck.wait_for(|pids| !pids.is_empty()).await;
+        stuck.borrow().clone()
+    }
+
+    fn take_state(&self, state: &State) {
+        let stuck = if state.phase == Phase::Stuck { state.stuck.clone() } else { Vec::new() };
+        self.stuck.send_if_modified(|before| std::mem::replace(before, stuck.clone()) != stuck);
+        self.keep_lease(state.lease);
+    }
+
+    pub(super) fn keep_lease(&self, lease: Option<Lease>) {
+        self.lease.send_if_modified(|before| std::mem::replace(before, lease) != lease);
+    }
+
+    pub(super) fn leased(&self) -> watch::Receiver<Option<Lease>> {
+        self.lease.subscribe()
     }
 
     /// An item whenever there may be more in the log; ends when all of it is there.
@@ -180,12 +219,15 @@ pub(crate) fn pen(run: &RunDir) -> Pen {
 async fn listen(held: std::sync::Weak<Held>, run: RunDir, book: LogBook, changes: Arc<Notify>) {
     loop {
         match connect(&run).await {
-            Ok(client) => {
+            Ok(connected) => {
                 let Some(held) = held.upgrade() else { return };
-                *lock(&held.stdio) = client.1;
+                *lock(&held.stdio) = connected.stdio;
+                if let Some(state) = &connected.state {
+                    held.take_state(state);
+                }
                 held.tell_lines();
                 changes.notify_one();
-                if let Err(error) = hear(&held, client.0, &changes).await {
+                if let Err(error) = hear(&held, connected.client, &changes).await {
                     tracing::debug!(instance = %run.about.instance, %error, "the conversation with a shim ended");
                 }
             }
@@ -195,11 +237,12 @@ async fn listen(held: std::sync::Weak<Held>, run: RunDir, book: LogBook, changes
         let found = blocking(move || look(&path).map_err(|error| retry("could not look at a run directory", error))).await;
         match found {
             Ok(Look::Live { .. } | Look::Starting) | Err(_) => {}
-            Ok(Look::Abandoned { child: Some(child), .. }) => {
+            Ok(Look::Abandoned { child: Some(child), state, .. }) => {
                 let Some(held) = held.upgrade() else { return };
                 tracing::warn!(instance = %run.about.instance, server.id = %run.about.server, "the shim of a running game was killed; the game goes on without it");
                 changes.notify_one();
-                orphan::follow(&held, &book, child).await;
+                held.take_state(&state);
+                orphan::follow(&held, &book, child, &state).await;
                 return over(&held, &book, &changes).await;
             }
             Ok(Look::Never | Look::Ended(_) | Look::Abandoned { child: None, .. } | Look::Rebooted { .. }) => {
@@ -225,16 +268,27 @@ async fn over(held: &Held, book: &LogBook, changes: &Notify) {
     changes.notify_one();
 }
 
-/// Subscribed, with copies of the game's stdio.
-async fn connect(run: &RunDir) -> Result<(Client, Vec<OwnedFd>), DriverError> {
+/// Subscribed, with copies of the game's stdio and the state as it is now.
+struct Connected {
+    client: Client,
+    stdio: Vec<OwnedFd>,
+    state: Option<State>,
+}
+
+async fn connect(run: &RunDir) -> Result<Connected, DriverError> {
     let run = run.clone();
     blocking(move || {
         let open = || {
             let mut client = Client::connect(&run.path, &run.about.nonce, ANSWER_WITHIN)?;
             let stdio = client.descriptors().unwrap_or_default();
             client.tell(&Request::Subscribe { seqs: true, events: true })?;
+            // After that: a change is either in it or told of.
+            let state = match client.ask(&Request::Status)? {
+                Reply::Status(text) => State::parse(&text).ok(),
+                _ => None,
+            };
             client.only_news()?;
-            Ok((client, stdio))
+            Ok(Connected { client, stdio, state })
         };
         open().map_err(|error: io::Error| retry("could not talk to a shim", error))
     })
@@ -250,7 +304,14 @@ async fn hear(held: &Held, client: Client, changes: &Notify) -> io::Result<()> {
                 News::LastSeq(_) => held.tell_lines(),
                 // Nobody may be stopping it from here.
                 News::Rung { index, .. } => drop(held.rungs.send(usize::from(index))),
-                News::Exit(_) | News::State(_) => {
+                News::State(text) => {
+                    if let Ok(state) = State::parse(&text) {
+                        held.take_state(&state);
+                    }
+                    held.tell_lines();
+                    changes.notify_one();
+                }
+                News::Exit(_) => {
                     held.tell_lines();
                     changes.notify_one();
                 }

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use chrono::SecondsFormat;
 use manman_common::logs::{LINE_MAX, LogStream};
 use manman_shim::files;
 use manman_shim::identity::{boot_id, pid_namespace, stat};
+use manman_shim::journal::{Event, JournalPlace, Writer};
 use manman_shim::launch::{Look, look};
 use manman_shim::record::{Exit, State};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -19,7 +19,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::held::Held;
-use super::{blocking, retry};
+use super::rundir::RunDir;
+use super::{blocking, lapse, retry};
 use crate::clock;
 use crate::driver::OutputLine;
 use crate::logs::LogBook;
@@ -27,7 +28,7 @@ use crate::logs::LogBook;
 const CHUNK: usize = 64 * 1024;
 
 /// Goes on with its log until the game has ended.
-pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
+pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd, state: &State) {
     let taken = book.clone();
     let instance = held.run.about.instance;
     let back = blocking(move || {
@@ -44,8 +45,9 @@ pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
     let (streams, mut others) = outputs(held.take_stdio());
     // While it is open, the game does not see its input end. A terminal has one end for both.
     held.keep_input(others.pop().or_else(|| streams.first()?.0.try_clone().ok()));
+    let watched = game.try_clone().and_then(super::readable);
     let ends = async {
-        match super::readable(game) {
+        match watched {
             // A pidfd is readable once its process has ended.
             Ok(game) => drop(game.readable().await),
             Err(error) => tracing::warn!(%instance, %error, "the end of a game without a shim is seen by looking alone"),
@@ -55,13 +57,15 @@ pub(super) async fn follow(held: &Held, book: &LogBook, game: OwnedFd) {
     // Cancel-safe: what a dead game's children print later is nobody's.
     tokio::select! {
         () = ends => {}
+        never = lapse::keep(held, &game, state) => match never {},
         _ = async { copies.await; std::future::pending::<()>().await } => {}
     }
 }
 
 /// Writes the exit record that the shim could not write, where the game was our child. Blocks on the
 /// disk.
-pub(super) fn collect(run_dir: &Path, state: &State) -> io::Result<()> {
+pub(super) fn collect(run: &RunDir, state: &State) -> io::Result<()> {
+    let run_dir = run.path.as_path();
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // Another may have come first.
@@ -85,9 +89,17 @@ pub(super) fn collect(run_dir: &Path, state: &State) -> io::Result<()> {
         started: Some(state.started.clone()),
         ended: clock::now().to_chrono().to_rfc3339_opts(SecondsFormat::Millis, true),
         boot_id: boot_id()?,
+        lease: lapse::has_lapsed(run_dir),
         ..Exit::default()
     };
+    journal(run, state).note(&Event::Exit { code: exit.code, signal: exit.signal, oom: false, lease: exit.lease, empty: false });
     files::replace(run_dir, files::EXIT, &exit.to_text(), 0o600)
+}
+
+/// For what this worker does in a dead shim's place.
+pub(super) fn journal(run: &RunDir, state: &State) -> Writer {
+    let place = JournalPlace { dir: run.journal_dir(), server: run.about.server.to_string() };
+    Writer::open(&place, &state.instance, state.epoch, 0)
 }
 
 /// The ends from which the game's output comes, a terminal's master or two pipes, and the others.

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 
 use manman_common::{Generation, InstanceId, ServerId, ServerSpec};
 use manman_shim::launch::{Look, look};
+use manman_shim::spec::{DataLock, EPOCH_SHIFT};
 use manman_worker_core::{Instance, InstanceRef, InstanceState, run_hash};
 use serde::{Deserialize, Serialize};
 
 use super::{exit, orphan};
 
 const ABOUT: &str = "instance.json";
+/// A server's journal, below its directory.
+pub(crate) const JOURNAL: &str = "journal";
+/// The file whose lock says that a world is in use, and whose number says in which epoch.
+pub(crate) const LOCK: &str = "lock";
 
 /// Who started the shim, and so who looks after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,12 @@ impl RunDir {
         Ok(Self { path, about })
     }
 
+    /// Where the shims of this server write down what they did.
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        let server = self.path.parent().and_then(Path::parent).unwrap_or(&self.path);
+        server.join(JOURNAL)
+    }
+
     /// `None` where it says nothing: a start that a crash cut off before anything had been started.
     ///
     /// In a container the directory is the game's, which may write there what it likes: of another
@@ -129,7 +140,7 @@ impl RunDir {
         match look(&self.path)? {
             // A container's processes are never children of ours, whatever its files say.
             Look::Abandoned { state, child: None, exit: None } if !self.is_in_container() => {
-                orphan::collect(&self.path, &state)?;
+                orphan::collect(self, &state)?;
                 look(&self.path)
             }
             found => Ok(found),
@@ -161,6 +172,12 @@ impl RunDir {
             run_hash: self.about.run_hash,
         }
     }
+}
+
+/// The lock for a start of this assignment. The file is below the server's directory, not in what the
+/// game may write.
+pub(crate) fn data_lock(path: PathBuf, spec: &ServerSpec) -> DataLock {
+    DataLock { path, epoch: spec.epoch << EPOCH_SHIFT }
 }
 
 pub(crate) fn reference(found: &Look) -> InstanceRef {

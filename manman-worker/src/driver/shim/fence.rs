@@ -1,0 +1,29 @@
+//! The look at a server's lock before anything is written into its data: one world never runs twice.
+//!
+//! Where a shim holds the game, it takes the lock itself and keeps it until nothing of the game lives.
+//! A container whose log is followed has no process of ours in it: its start is made under the lock,
+//! which writes the epoch down, and while it runs the engine's own list keeps a second one away.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use manman_common::ServerSpec;
+use manman_shim::journal::{Event, JournalPlace, Writer};
+use manman_shim::lock::{Held, take};
+use manman_shim::record::Exit;
+
+use super::rundir::{JOURNAL, LOCK, data_lock};
+use super::{refusal, retry};
+use crate::driver::DriverError;
+
+/// Holds the lock as long as what it returns. Blocks on the disk.
+pub(crate) fn hold(server_dir: &Path, spec: &ServerSpec, instance: &str) -> Result<Held, DriverError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(server_dir);
+    made.map_err(|error| retry(format!("could not make {}", server_dir.display()), error))?;
+    let lock = data_lock(server_dir.join(LOCK), spec);
+    take(&lock).map_err(|refused| {
+        let place = JournalPlace { dir: server_dir.join(JOURNAL), server: spec.id.to_string() };
+        Writer::open(&place, instance, Some(lock.epoch), 0).note(&Event::Refused { code: refused.code });
+        refusal::of(&Exit { refused: Some(refused.code), reason: Some(refused.reason), ..Exit::default() })
+    })
+}
