@@ -202,7 +202,21 @@ impl DockerDriver {
     }
 
     /// As the shim saw it, which knows a signal from a code; where it was killed, as Docker says.
-    pub(super) async fn as_boxed(&self, mut instance: Instance) -> Result<Instance, DriverError> {
+    ///
+    /// The directory is the game's own, and a game that spoils it spoils nobody else's: Docker's word
+    /// stands then, and the other servers are looked at all the same.
+    pub(super) async fn as_boxed(&self, instance: Instance) -> Instance {
+        match self.as_its_shim_says(instance.clone()).await {
+            Ok(instance) => instance,
+            Err(error) => {
+                // At every look, so it is not for everybody's log.
+                tracing::debug!(server.id = %instance.server, %error, "what a shim says in its container can not be read");
+                instance
+            }
+        }
+    }
+
+    async fn as_its_shim_says(&self, mut instance: Instance) -> Result<Instance, DriverError> {
         let Some(run) = self.box_of(instance.server, instance.id)? else { return Ok(instance) };
         match &instance.state {
             InstanceState::Running { .. } => drop(self.held_box(&instance).await?),

@@ -105,7 +105,7 @@ impl DockerDriver {
         for summary in listed {
             let Some((id, fields)) = ours(&summary).filter(|(_, fields)| fields.worker == self.config.worker) else { continue };
             match self.state(&id, summary.state).await {
-                Ok(state) => instances.push(self.as_boxed(instance(id, &fields, state)).await?),
+                Ok(state) => instances.push(self.as_boxed(instance(id, &fields, state)).await),
                 // Removed since the list was made.
                 Err(error) if error.kind == DriverErrorKind::Gone => {}
                 Err(error) => return Err(error),
