@@ -122,7 +122,7 @@ pub fn admit(ledger: &Ledger, memory: Option<&Memory>, shown: Option<TokenHash>,
     // on it is itself of an earlier life.
     let same_timeline = remembered.timeline.is_none_or(|timeline| timeline == ledger.timeline);
     let host_regressed = ahead && (same_timeline || ledger.rebased);
-    let found = match memory {
+    let mut found = match memory {
         // By hand, which runs nothing.
         None => None,
         Some(memory) if elsewhere(ledger, memory) => Some(Quarantine::OtherMachine),
@@ -131,10 +131,16 @@ pub fn admit(ledger: &Ledger, memory: Option<&Memory>, shown: Option<TokenHash>,
         Some(_) if ledger.resume.is_some() && !known => Some(Quarantine::OldToken),
         Some(memory) => (memory.state_seq < ledger.state_seq).then_some(Quarantine::StateBehind),
     };
-    // A process does not forget while it runs: this is a request of its own that was overtaken.
-    let forgets = matches!(found, Some(Quarantine::OldToken | Quarantine::StateBehind));
-    if forgets && run.is_some() && run == ledger.run_id {
-        return Err(Rival { retry_after: 1 });
+    // A process does not forget while it runs: this is a request of its own that was overtaken. Until
+    // it has spoken, its answers may have been overtaken, too, and it holds any one of them.
+    if run.is_some() && run == ledger.run_id {
+        let forgets = matches!(found, Some(Quarantine::OldToken | Quarantine::StateBehind));
+        let is_new = remembered.blank && ledger.resume.is_some();
+        match ledger.resume_before {
+            None if forgets || is_new => return Err(Rival { retry_after: 1 }),
+            Some(_) if forgets => found = None,
+            None | Some(_) => {}
+        }
     }
     let above = |mine: u64, theirs: u64| if theirs > mine { theirs.saturating_add(1) } else { mine };
     Ok(Admitted {

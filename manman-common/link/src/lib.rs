@@ -5,3 +5,6 @@
 pub mod admission;
 pub mod sync;
 pub mod trust;
+
+#[cfg(test)]
+mod sim;

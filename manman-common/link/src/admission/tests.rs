@@ -229,6 +229,23 @@ fn a_request_that_was_overtaken_is_no_old_database() {
     let before = pair.ledger.clone();
     assert_eq!(pair.ask(&late.memory, late.token, 9).map(drop), Err(Rival { retry_after: 1 }));
     assert_eq!(pair.ledger, before);
+    let mut new = Pair::new();
+    let first = new.clone();
+    new.meet(9);
+    assert!(new.ask(&first.memory, first.token, 9).is_err(), "nor is it a new database");
+    assert!(new.ask(&first.memory, first.token, 10).is_ok(), "which it is in another process");
+}
+
+#[test]
+fn a_process_whose_answers_overtook_each_other_is_itself_still() {
+    let mut pair = Pair::settled();
+    let (memory, token) = (pair.memory.clone(), pair.token);
+    let (first, given) = pair.ask(&memory, token, 9).expect("nobody else asks");
+    // The same request once more; the first answer is the one that was stored.
+    pair.ask(&memory, token, 9).expect("the same process");
+    let memory = Memory { session_epoch: first.session_epoch, ..memory };
+    let admitted = pair.ask(&memory, Some(given), 9).expect("it is the same process").0;
+    assert_eq!((admitted.quarantine, admitted.host_regressed), (None, false));
 }
 
 #[test]
