@@ -20,6 +20,11 @@ const KILL_WAIT: Duration = Duration::from_secs(30);
 /// Between two looks at a container whose end can not be waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What a shim may take for the whole ladder, the kill at its end included.
+fn patience(ladder: &[StopRung]) -> Duration {
+    ladder.iter().map(|rung| Duration::from_secs(u64::from(rung.wait_seconds))).sum::<Duration>() + KILL_WAIT
+}
+
 impl DockerDriver {
     pub(super) async fn stop_instance(
         &self,
@@ -29,16 +34,34 @@ impl DockerDriver {
         told: &RungSink,
     ) -> Result<ExitRecord, DriverError> {
         let id = container_of(instance)?;
-        if let Some(held) = self.held_box(instance).await? {
-            match climb::by_shim(&held, ladder, mode, told).await {
-                Ok(()) => {
-                    if self.dead_within(id, KILL_WAIT).await?.is_some() {
-                        return self.box_exit(instance).await;
+        let mut mode = mode;
+        // The run directory is the game's own to spoil, and Docker can end it without.
+        let held = self.held_box(instance).await.unwrap_or_else(|error| {
+            tracing::warn!(server.id = %instance.server, error = %error::chain(&error), "a shim can not be asked to stop its game; Docker does it");
+            None
+        });
+        if let Some(held) = held {
+            // So is its socket: what speaks there may be the game, which waits for ever.
+            let climb = tokio::time::timeout(patience(ladder), climb::by_shim(&held, ladder, mode, told));
+            match climb.await {
+                Ok(Ok(())) => {
+                    if let Some(exit) = self.dead_within(id, KILL_WAIT).await? {
+                        return Ok(self.box_exit(instance).await.unwrap_or(exit));
                     }
+                    mode = StopMode::Kill;
                 }
                 // The shim has gone, and its container with it.
-                Err(error) if error.kind == DriverErrorKind::Gone => {}
-                Err(error) => return Err(error),
+                Ok(Err(error)) if error.kind == DriverErrorKind::Gone => {}
+                Ok(Err(error)) => match mode {
+                    StopMode::Graceful => return Err(error),
+                    StopMode::Kill => {
+                        tracing::warn!(server.id = %instance.server, error = %error::chain(&error), "a shim does not kill its game; Docker does");
+                    }
+                },
+                Err(_) => {
+                    tracing::warn!(server.id = %instance.server, "a shim has climbed the stop ladder and its game lives; Docker kills it");
+                    mode = StopMode::Kill;
+                }
             }
         }
         match mode {
