@@ -7,7 +7,7 @@ mod upgrade;
 use std::time::{Duration, Instant};
 
 use manman_e2e::faults::scenario;
-use manman_e2e::{Result, ensure, follow};
+use manman_e2e::{Result, bail, ensure, follow};
 
 use crate::stage::{SOON, Stage, is_full};
 
@@ -82,7 +82,10 @@ fn f02_worker_killed_at_every_step_of_a_start() -> Result<()> {
             let name = format!("world-{number}");
             let shown = stage.create(&name, "attic", "").await?;
             let id = shown["id"].as_str().unwrap_or_default().to_owned();
-            stage.worker("attic")?.ended(SOON).await?;
+            if let Err(error) = stage.worker("attic")?.ended(SOON).await {
+                let said = stage.worker("attic")?.said();
+                bail!("{step} was not reached: {error:#}; {}; the worker said {:#?}", stage.shown(&name).await?, said);
+            }
             let left = stage.pids(&name).len();
             ensure!(left <= 1, "{step} left {left} games");
             halves.push(left);

@@ -114,18 +114,20 @@ fn commands_are_done_once(history: &History, found: &mut Found) {
     }
 }
 
-/// I4: whoever gets a signal is a process of that instance, by pid and start.
+/// I4: whoever gets a signal is a process of that server, by pid and start.
 fn only_our_processes_are_signalled(journal: &[Entry], found: &mut Found) {
-    let mut ours: BTreeSet<(&str, Process)> = BTreeSet::new();
+    let ours: BTreeSet<(&str, Process)> = journal
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::Begins { process, .. } | What::Adopts { process } => Some((entry.server.as_str(), *process)),
+            What::Signalled { .. } | What::Ends { .. } => None,
+        })
+        .collect();
     for entry in journal {
-        match &entry.what {
-            What::Begins { process, .. } | What::Adopts { process } => {
-                ours.insert((&entry.instance, *process));
-            }
-            What::Signalled { process } if !ours.contains(&(entry.instance.as_str(), *process)) => {
-                found.add("I4", format!("{}: {process:?} got a signal and is none of {}", entry.server, entry.instance));
-            }
-            What::Signalled { .. } | What::Ends { .. } => {}
+        if let What::Signalled { process } = entry.what
+            && !ours.contains(&(entry.server.as_str(), process))
+        {
+            found.add("I4", format!("{}: {process:?} got a signal of {} and is nobody's of it", entry.server, entry.instance));
         }
     }
 }
