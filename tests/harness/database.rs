@@ -79,6 +79,17 @@ impl Database {
         rows.first().and_then(|row| row.parse().ok()).with_context(|| format!("`{query}` answered {rows:?}"))
     }
 
+    /// A copy of the database as it is now, under this name; nobody may be using it.
+    pub async fn keep(&self, name: &str) -> Result<()> {
+        self.sql(&format!("create database {name} template manman")).await
+    }
+
+    /// The database as it was when the copy was made.
+    pub async fn put_back(&self, name: &str) -> Result<()> {
+        self.sql("drop database manman with (force)").await?;
+        self.sql(&format!("create database manman template {name}")).await
+    }
+
     async fn sql(&self, statement: &str) -> Result<()> {
         self.ask("postgres", statement).await.map(drop)
     }
