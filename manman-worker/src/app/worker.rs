@@ -77,6 +77,8 @@ pub(crate) struct Worker {
     registration: Mutex<Option<Registration>>,
     revision: AtomicU64,
     standing: watch::Sender<Standing>,
+    /// The host's terms as they are stored.
+    terms: Mutex<Option<SessionTerms>>,
     end: watch::Sender<Option<ExitReason>>,
     meter: UsageMeter,
 }
@@ -106,6 +108,7 @@ impl Worker {
             registration: Mutex::new(parts.registration),
             revision: AtomicU64::new(parts.revision.get()),
             standing: watch::Sender::new(parts.standing),
+            terms: Mutex::default(),
             end: watch::Sender::new(None),
             meter: UsageMeter::default(),
         }
@@ -261,6 +264,7 @@ impl Worker {
             })
             .await?;
         self.stand(&meta).await?;
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(registered.terms.clone());
         if let Some(docker) = &self.docker {
             docker.set_session_epoch(registration.session_epoch);
         }
@@ -287,17 +291,14 @@ impl Worker {
     /// The host's terms, as each beat repeats them; on the disk when this answers, so that they hold
     /// without it.
     pub(crate) async fn told(&self, terms: &SessionTerms) -> Result<(), ReconcileError> {
-        let unchanged = |trust: &Trust| {
-            let mut after = trust.clone();
-            after.told(terms);
-            after == *trust
-        };
-        if unchanged(&self.store.meta().await?.trust) {
+        if self.terms.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(terms) {
             return Ok(());
         }
-        let terms = terms.clone();
-        let meta = self.store.update_meta(move |meta| meta.trust.told(&terms)).await?;
-        self.stand(&meta).await
+        let told = terms.clone();
+        let meta = self.store.update_meta(move |meta| meta.trust.told(&told)).await?;
+        self.stand(&meta).await?;
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms.clone());
+        Ok(())
     }
 
     /// Has the loop go by what is stored, and tells a person where that has changed.

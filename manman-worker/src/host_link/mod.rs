@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use crate::api::error_chain;
 use crate::app::Worker;
 use crate::store::StoreError;
-use crate::{clock, machine};
+use crate::{clock, failpoint, machine};
 use backoff::Backoff;
 pub use register::Registration;
 use register::{RegisterError, Session};
@@ -130,7 +130,10 @@ async fn register(worker: &Worker, endpoint: &Endpoint) -> Result<Session, Regis
     let body = registration_body(worker, endpoint).await.map_err(|error| RegisterError::Store(error.into()))?;
     let join_token = worker.config.join_token.as_deref();
     let session = register::register(endpoint, join_token, &worker.config.name, stored.as_ref(), &body).await?;
+    // The host has begun a session of which nothing is stored yet.
+    failpoint::reach("session.begun");
     worker.keep_registration(&session.registration, &session.registered, session.other_host).await.map_err(RegisterError::Store)?;
+    failpoint::reach("session.stored");
     tracing::info!(
         worker.id = %session.registration.worker_id,
         worker.name = %worker.config.name,

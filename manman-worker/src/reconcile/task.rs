@@ -336,6 +336,11 @@ impl Reconciler {
 
     /// Puts an event into the outbox of the next commit; of too many, those that are `metric` go first.
     fn event(&mut self, server: ServerId, kind: &str, message: String, data: serde_json::Value, metric: bool, now: Timestamp) {
+        if self.events.len() >= EVENTS_WAITING_MAX
+            && let Some(lighter) = self.events.iter().position(|event| event.metric)
+        {
+            self.events.remove(lighter);
+        }
         if self.events.len() >= EVENTS_WAITING_MAX {
             tracing::error!(server.id = %server, kind, "an event is lost: the disk has taken none for too long");
             return;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use manman_common::wire::ActionFailure;
 use manman_common::{Kind, Phase, Problem, ServerId};
+use manman_worker_core::Mode;
 
 use super::super::{Begun, Failed};
 use crate::api::error_chain;
@@ -24,6 +25,11 @@ pub(super) struct Hold {
 impl Hold {
     /// Stops the game by its stop plan if it runs, and waits until it has ended.
     pub(super) async fn take(worker: &Arc<Worker>, begun: &Begun) -> Result<Self, Failed> {
+        if worker.standing().mode() == Mode::Quarantined {
+            let problem = Problem::new(Kind::Conflict, "the worker is quarantined: nothing is stopped, so its files can not be worked on");
+            let hint = worker.standing().attention(worker.config.name.as_str()).map(|(_, hint)| hint);
+            return Err(Failed::refused(hint.into_iter().fold(problem, Problem::hint)));
+        }
         let (reconcile, server) = (worker.reconcile.clone(), begun.spec.id);
         reconcile.hold(server, true).await.map_err(|error| of_the_loop(&error))?;
         let hold = Self { reconcile, server, taken: true };
