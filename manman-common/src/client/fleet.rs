@@ -9,8 +9,8 @@ use crate::WorkerId;
 use crate::client::{Client, ClientError, segment};
 use crate::link::{PollAnswer, PollRequest};
 use crate::wire::{
-    Beat, BeatAnswer, CreateToken, CreatedToken, Event, GameView, HostStatus, LoginLink, Page, PageQuery, PatchWorker, RegisterWorker,
-    Registered, Reservation, ReserveWorker, TokenView, WorkerView,
+    Beat, BeatAnswer, CreateToken, CreatedToken, Event, FenceRequest, GameView, HostStatus, LoginLink, Page, PageQuery, PatchWorker,
+    RebaseRequest, RebaseView, RegisterWorker, Registered, Reservation, ReserveWorker, TokenView, WorkerView,
 };
 
 /// A long poll is answered after 25 s at the latest.
@@ -57,6 +57,20 @@ impl Client {
     /// Stops every server of the worker by its stop plan, and then the worker.
     pub async fn worker_drain(&self, worker: &str) -> Result<serde_json::Value, ClientError> {
         self.send(self.request(Method::POST, &format!("/worker/{}/drain", segment(worker)))?).await
+    }
+
+    /// What would happen if the worker did as the host says.
+    pub async fn worker_rebase_view(&self, worker: &str) -> Result<RebaseView, ClientError> {
+        self.send(self.request(Method::GET, &format!("/worker/{}/rebase", segment(worker)))?).await
+    }
+
+    pub async fn worker_rebase(&self, worker: &str, rebase: &RebaseRequest) -> Result<RebaseView, ClientError> {
+        self.send(self.request(Method::POST, &format!("/worker/{}/rebase", segment(worker)))?.json(rebase)).await
+    }
+
+    /// Says that the worker's machine is off, so that its servers may be moved.
+    pub async fn worker_fence(&self, worker: &str, fence: &FenceRequest) -> Result<WorkerView, ClientError> {
+        self.send(self.request(Method::POST, &format!("/worker/{}/fence", segment(worker)))?.json(fence)).await
     }
 
     pub async fn worker_delete(&self, worker: &str) -> Result<serde_json::Value, ClientError> {

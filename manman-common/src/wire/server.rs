@@ -44,6 +44,10 @@ pub struct CreateServer {
     /// Whether it is to run at once; `running` where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<DesiredState>,
+    /// Without a word from the host for so many seconds the server is stopped, so that it may be
+    /// started elsewhere. Absent, it runs for ever without the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +109,12 @@ pub struct ServerView {
     /// Names of the actions that `command` knows.
     #[serde(default)]
     pub actions: Vec<String>,
+    /// Without a word from the host for so many seconds it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
+    /// Which assignment to a worker this is; +1 with each move.
+    #[serde(default)]
+    pub epoch: u64,
     pub extra: BTreeMap<String, serde_json::Value>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -141,6 +151,14 @@ pub struct PatchServer {
     pub actions: BTreeMap<String, Option<ActionSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired: Option<DesiredState>,
+    /// `null` takes the lease away.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>))]
+    pub lease_seconds: Option<Option<u32>>,
+    /// Another worker, by id or name: the server moves there, without its files. Only where the one
+    /// that it is on has let go of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// A generation may be named, and then must be the present one's successor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
