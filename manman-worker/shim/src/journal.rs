@@ -19,9 +19,11 @@
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use crate::clock;
 use crate::identity::boot_id;
@@ -235,8 +237,15 @@ impl Writer {
             Some(file) => file,
             empty => {
                 std::fs::create_dir_all(&self.dir)?;
-                let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(self.dir.join(CURRENT))?;
-                self.size = file.metadata()?.len();
+                // In a container the directory is the game's own user's, who may have laid a link there.
+                let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+                let mut options = OpenOptions::new();
+                let file = options.read(true).append(true).create(true).mode(0o640).custom_flags(flags).open(self.dir.join(CURRENT))?;
+                let found = file.metadata()?;
+                if !found.is_file() || found.nlink() > 1 {
+                    return Err(io::Error::other("it is no file of ours"));
+                }
+                self.size = found.len();
                 let mut last = *b"\n";
                 if let Some(end) = self.size.checked_sub(1) {
                     file.read_exact_at(&mut last, end)?;

@@ -49,6 +49,7 @@ use crate::logs::{LogBook, LogBooks};
 
 use super::shim::held::Holds;
 use super::shim::lease::{self, Granted};
+use super::shim::{blocking, fence};
 use super::{Driver, DriverError, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
 
 /// The shim's program, and the logs that shims write.
@@ -205,6 +206,11 @@ impl Driver for DockerDriver {
 
     async fn purge(&self, server: ServerId) -> Result<(), DriverError> {
         purge::purge(self.server_dir(server)).await
+    }
+
+    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        let (dir, spec) = (self.server_dir(spec.id), spec.clone());
+        blocking(move || fence::give_away(&dir, &spec)).await
     }
 
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {

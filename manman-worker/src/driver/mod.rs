@@ -78,6 +78,13 @@ pub trait Driver: Send + Sync + 'static {
     /// Deletes the server's data directory.
     async fn purge(&self, server: ServerId) -> Result<(), DriverError>;
 
+    /// This server was given to another worker by `spec`, nothing of it lives here, and its data stays:
+    /// from here on the data itself refuses a start of an earlier epoch. May be said again.
+    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        let _ = spec;
+        Ok(())
+    }
+
     /// Types a line into the game's console.
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError>;
 

@@ -31,6 +31,7 @@ use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::shim::fence;
 use super::shim::held::{Held, Holds, is_live, pen};
 use super::shim::lease::{self, Granted};
 use super::shim::rundir::{Place, RunDir};
@@ -289,6 +290,11 @@ impl Driver for Processes {
             driver.steam.forget(server).map_err(|error| retry("what is known of its install can not be forgotten", io::Error::other(error)))
         })
         .await
+    }
+
+    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        let (dir, spec) = (self.0.server_dir(spec.id), spec.clone());
+        blocking(move || fence::give_away(&dir, &spec)).await
     }
 
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {

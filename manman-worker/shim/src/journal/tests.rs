@@ -82,3 +82,17 @@ fn what_found_no_room_is_counted_in_the_next_line() {
     let journal = read(&place.dir).expect("a journal");
     assert_eq!(journal.lines.iter().map(|line| line.lost).collect::<Vec<_>>(), [2]);
 }
+
+#[test]
+fn a_link_in_its_place_is_not_followed() {
+    let (dir, place) = place();
+    std::fs::create_dir(&place.dir).expect("a directory");
+    let foreign = dir.path().join("foreign");
+    std::fs::write(&foreign, "").expect("a file");
+    for link in [std::os::unix::fs::symlink, |from: std::path::PathBuf, to: std::path::PathBuf| std::fs::hard_link(from, to)] {
+        link(foreign.clone(), place.dir.join(CURRENT)).expect("a link");
+        Writer::open(&place, "i", None, 0).note(&Event::Locked);
+        assert_eq!(std::fs::read(&foreign).expect("a file"), b"");
+        std::fs::remove_file(place.dir.join(CURRENT)).expect("a link");
+    }
+}

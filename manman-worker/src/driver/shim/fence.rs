@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use manman_common::ServerSpec;
+use manman_shim::exit_code;
 use manman_shim::journal::{Event, JournalPlace, Writer};
 use manman_shim::lock::{Held, take};
 use manman_shim::record::Exit;
@@ -15,6 +16,20 @@ use manman_shim::record::Exit;
 use super::rundir::{JOURNAL, LOCK, data_lock};
 use super::{refusal, retry};
 use crate::driver::DriverError;
+
+/// Has every later start of an earlier assignment refused by the data itself, whatever this worker's
+/// database says by then. Blocks on the disk.
+pub(crate) fn give_away(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
+    if !server_dir.exists() {
+        return Ok(());
+    }
+    match take(&data_lock(server_dir.join(LOCK), spec)) {
+        Ok(_) => Ok(()),
+        // It knows a later one.
+        Err(refused) if refused.code == exit_code::EPOCH => Ok(()),
+        Err(refused) => Err(retry("could not note that a world has moved away", std::io::Error::other(refused.reason))),
+    }
+}
 
 /// Holds the lock as long as what it returns. Blocks on the disk.
 pub(crate) fn hold(server_dir: &Path, spec: &ServerSpec, instance: &str) -> Result<Held, DriverError> {

@@ -237,7 +237,7 @@ async fn listen(held: std::sync::Weak<Held>, run: RunDir, book: LogBook, changes
         let found = blocking(move || look(&path).map_err(|error| retry("could not look at a run directory", error))).await;
         match found {
             Ok(Look::Live { .. } | Look::Starting) | Err(_) => {}
-            Ok(Look::Abandoned { child: Some(child), state, .. }) => {
+            Ok(Look::Abandoned { child: Some(child), state, .. }) if !run.is_in_container() => {
                 let Some(held) = held.upgrade() else { return };
                 tracing::warn!(instance = %run.about.instance, server.id = %run.about.server, "the shim of a running game was killed; the game goes on without it");
                 changes.notify_one();
@@ -245,7 +245,7 @@ async fn listen(held: std::sync::Weak<Held>, run: RunDir, book: LogBook, changes
                 orphan::follow(&held, &book, child, &state).await;
                 return over(&held, &book, &changes).await;
             }
-            Ok(Look::Never | Look::Ended(_) | Look::Abandoned { child: None, .. } | Look::Rebooted { .. }) => {
+            Ok(Look::Never | Look::Ended(_) | Look::Abandoned { .. } | Look::Rebooted { .. }) => {
                 let Some(held) = held.upgrade() else { return };
                 return over(&held, &book, &changes).await;
             }

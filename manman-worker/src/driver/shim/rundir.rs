@@ -132,7 +132,7 @@ impl RunDir {
         Ok(entries(&server_dir.join(place.folder()))?.into_iter().filter(is_ours).collect())
     }
 
-    fn is_in_container(&self) -> bool {
+    pub(super) fn is_in_container(&self) -> bool {
         self.path.parent().and_then(Path::file_name).is_some_and(|folder| folder == Place::Container.folder())
     }
 

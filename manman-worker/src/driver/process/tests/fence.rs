@@ -56,6 +56,17 @@ async fn a_world_that_was_moved_away_is_not_started_and_not_written_to() {
     spec.epoch = 3;
     let back = rig.start(&spec).await;
     rig.stop(&back, &[console("quit", 30)]).await;
+    rig.driver.remove(&back).await.expect("it goes");
+
+    // Given away, and the database of this worker restored to before that.
+    let mut released = spec.clone();
+    released.epoch = 4;
+    for _ in 0..2 {
+        rig.driver.give_away(&released).await.expect("it is noted");
+    }
+    rig.driver.give_away(&spec).await.expect("an old word changes nothing");
+    let error = rig.driver.start(&spec, clock::new_instance_id()).await.expect_err("it is elsewhere");
+    assert!(error.what.starts_with("this world was moved away in epoch 4"), "{error:?}");
 }
 
 #[tokio::test]
