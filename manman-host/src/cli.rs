@@ -1,4 +1,4 @@
-//! `manman-host run | registry | orchestrator | migrate | check`: flags before environment before file before defaults.
+//! `manman-host run | registry | orchestrator | migrate | restored | check`: flags before environment before file before defaults.
 
 mod check;
 mod file;
@@ -44,6 +44,8 @@ enum Command {
     Registry(registry::RegistryArgs),
     /// Brings the database up to date, and ends
     Migrate,
+    /// Says that the database was restored from a backup: workers stop and delete nothing until a person has looked
+    Restored,
     /// Reads the configuration, looks at database, ports and certificate, and says what is wrong
     Check,
 }
@@ -190,6 +192,7 @@ pub async fn main() -> ExitCode {
         Command::Orchestrator(args) => Box::pin(orchestrator::run(args, config)).await,
         Command::Registry(args) => registry::run(args, config).await,
         Command::Migrate => migrate(config).await,
+        Command::Restored => restored(config).await,
         Command::Check => return check::check(&config).await,
     };
     match outcome {
@@ -230,6 +233,18 @@ async fn migrate(config: Config) -> Result<(), HostError> {
         Some(embedded) => embedded.stop().await.map_err(HostError::DatabaseStop),
         None => Ok(()),
     }
+}
+
+async fn restored(config: Config) -> Result<(), HostError> {
+    let opened = database::open(&config).await?;
+    let renewed = crate::fleet::timeline::renew_by_hand(&opened.pool).await.map_err(HostError::Prepare);
+    opened.pool.close().await;
+    if let Some(embedded) = opened.embedded {
+        embedded.stop().await.map_err(HostError::DatabaseStop)?;
+    }
+    renewed?;
+    say("the host takes a new timeline; look at each worker with `manman worker rebase NAME`");
+    Ok(())
 }
 
 async fn stop_on_signal(shutdown: CancellationToken) {

@@ -2,6 +2,7 @@
 
 mod change;
 mod list;
+mod relocate;
 
 use manman_common::spec::StopMode;
 use manman_common::wire::CreateServer;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 pub use change::{NewServer, Wish, revision_bump, server_change, server_insert, server_name_is_free};
 pub use list::{ServerFilter, ServerKey, server_list};
+pub use relocate::{Relocation, release_gone, server_keep, server_relocate};
 
 use super::{BadRow, moment};
 
@@ -34,6 +36,10 @@ pub struct Server {
     pub purge: bool,
     pub generation: Generation,
     pub run_generation: Generation,
+    /// Which assignment to a worker this is.
+    pub epoch: u64,
+    /// The generation in which the lease last changed.
+    pub lease_generation: Generation,
     pub status: Option<ServerStatus>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -66,6 +72,8 @@ struct Row {
     purge: bool,
     generation: i64,
     run_generation: i64,
+    epoch: i64,
+    lease_generation: i64,
     status: Option<Json<ServerStatus>>,
     created_at: chrono::DateTime<chrono::Utc>,
     updated_at: chrono::DateTime<chrono::Utc>,
@@ -93,6 +101,8 @@ impl TryFrom<Row> for Server {
             purge: row.purge,
             generation: row.generation.try_into().map_err(|error| BadRow::of("server", "generation", error))?,
             run_generation: row.run_generation.try_into().map_err(|error| BadRow::of("server", "run_generation", error))?,
+            epoch: u64::try_from(row.epoch).map_err(|error| BadRow::of("server", "epoch", error))?,
+            lease_generation: row.lease_generation.try_into().map_err(|error| BadRow::of("server", "lease_generation", error))?,
             status: row.status.map(|status| status.0),
             created_at: moment(row.created_at),
             updated_at: moment(row.updated_at),
@@ -108,7 +118,8 @@ macro_rules! server_query {
             $crate::db::server::Row,
             r#"select s.id, s.name, s.worker_id, w.name as worker_name, w.address as worker_address, w.status as worker_status,
                       w.status_since as worker_status_since, s.game_id, s.request as "request: Json<CreateServer>", s.run as "run: Json<RunSpec>",
-                      s.desired, s.stop_mode, s.restart_seq, s.purge, s.generation, s.run_generation, s.status as "status: Json<ServerStatus>",
+                      s.desired, s.stop_mode, s.restart_seq, s.purge, s.generation, s.run_generation, s.epoch, s.lease_generation,
+                      s.status as "status: Json<ServerStatus>",
                       s.created_at, s.updated_at, s.gone_at
                from server s join worker w on w.id = s.worker_id "# + $rest
             $(, $argument)*

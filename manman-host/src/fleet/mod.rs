@@ -16,7 +16,7 @@ pub(crate) mod reservation;
 pub(crate) mod standing;
 pub(crate) mod stats;
 pub(crate) mod status;
-mod timeline;
+pub(crate) mod timeline;
 pub(crate) mod trust;
 pub(crate) mod watch;
 

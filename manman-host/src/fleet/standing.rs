@@ -31,7 +31,6 @@ pub(crate) struct Standing {
     pub(crate) unconfirmed: bool,
     /// The host has taken another timeline: the worker hears of it by registering again.
     pub(crate) dismissed: bool,
-    pub(crate) fenced: bool,
     /// The process of a session that was revoked.
     left: Option<(SessionEpoch, ProcessIdentity)>,
     /// A process elsewhere, whose session another has taken over.
@@ -64,7 +63,6 @@ impl Standing {
             rebased_timeline: facts.rebased_timeline,
             state_seq: facts.state_seq,
             unconfirmed: facts.resume_before.is_some(),
-            fenced: facts.fenced,
             ..Self::default()
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
-use manman_common::{Phase, ServerId, ServerStatus, WorkerStatus};
+use manman_common::{Phase, ServerId, ServerStatus, WorkerId, WorkerStatus};
 use uuid::Uuid;
 
 use super::machine::Machine;
@@ -12,6 +12,7 @@ use super::{Fleet, Held};
 use crate::app::App;
 use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
+use crate::db::server::release_gone;
 use crate::db::worker::{self, BeatFacts, report};
 
 impl Fleet {
@@ -80,7 +81,10 @@ impl Fleet {
             return Ok(());
         }
         let _storing = machine.storing.lock().await;
-        let (mut fresh, unheard) = self.compare(machine, statuses);
+        let (mut fresh, unheard, released) = self.compare(machine, statuses);
+        if !released.is_empty() {
+            self.note_released(app, machine, &released).await?;
+        }
         if !unheard.is_empty() {
             fresh.extend(self.adopt(app, machine, unheard).await?);
         }
@@ -98,12 +102,13 @@ impl Fleet {
     }
 
     /// Splits statuses into those that say something new of servers known to be this worker's, and
-    /// those of servers never heard of.
-    fn compare(&self, machine: &Machine, statuses: Vec<ServerStatus>) -> (Vec<Arc<ServerStatus>>, Vec<ServerStatus>) {
+    /// those of servers never heard of; and which servers of others it says are gone from it.
+    fn compare(&self, machine: &Machine, statuses: Vec<ServerStatus>) -> (Vec<Arc<ServerStatus>>, Vec<ServerStatus>, Vec<Uuid>) {
         let now = clock::instant();
         let mut fresh = Vec::new();
         let mut unheard = Vec::new();
         let mut woken = Vec::new();
+        let mut released = Vec::new();
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
         for status in statuses {
             match servers.get_mut(&status.id) {
@@ -125,8 +130,9 @@ impl Fleet {
                         }
                     }
                 }
+                Some(_) if status.phase == Phase::Deleted => released.push(status.id.as_uuid()),
                 Some(_) => {
-                    tracing::warn!(worker.id = %machine.id, server.id = %status.id, "a worker speaks of another worker's server; it is not heard")
+                    tracing::debug!(worker.id = %machine.id, server.id = %status.id, "a worker speaks of another worker's server; it is not heard")
                 }
                 None => unheard.push(status),
             }
@@ -139,7 +145,38 @@ impl Fleet {
             let state = machine.lock();
             unheard.retain(|status| !state.is_stranger(status.id));
         }
-        (fresh, unheard)
+        (fresh, unheard, released)
+    }
+
+    /// A worker has let go of what was moved away from it.
+    async fn note_released(&self, app: &App, machine: &Machine, servers: &[Uuid]) -> sqlx::Result<()> {
+        let now = clock::now();
+        let mut tx = app.db.begin().await?;
+        let gone = release_gone(&mut tx, machine.id, servers, now).await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let worker = machine.lock().name.clone();
+        for (server, name) in gone {
+            let event = NewEvent {
+                actor: format!("worker {worker}"),
+                kind: "server.released",
+                worker_id: Some(machine.id),
+                server_id: Some(server),
+                message: format!("`{worker}` has let go of `{name}`, which was moved away from it; its files are still there"),
+                data: serde_json::Value::Null,
+            };
+            event_insert(&mut tx, now, &event).await?;
+        }
+        tx.commit().await?;
+        self.event_recorded();
+        Ok(())
+    }
+
+    /// The server is this worker's from now on, which has not said anything of it yet.
+    pub(crate) fn server_moved(&self, server: ServerId, worker: WorkerId) {
+        let held = Held { worker, status: None, seen: clock::instant(), unsaved: false, silence_told: false };
+        self.servers.write().unwrap_or_else(PoisonError::into_inner).insert(server, held);
     }
 
     /// Looks up servers that are new to memory: made since, or none of ours at all.

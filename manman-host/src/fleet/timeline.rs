@@ -13,7 +13,7 @@ use super::link::Farewell;
 use crate::app::App;
 use crate::clock;
 use crate::db::event::{NewEvent, event_insert, event_newest};
-use crate::db::host::{Lifeline, host_lifeline, host_renew, host_start};
+use crate::db::host::{Lifeline, host_ensure, host_lifeline, host_renew, host_start};
 use crate::high_water::HighWater;
 
 impl Fleet {
@@ -105,6 +105,15 @@ impl Fleet {
             }
         }
     }
+}
+
+/// A person says that the database was restored. A host that runs notices.
+pub(crate) async fn renew_by_hand(db: &sqlx::PgPool) -> sqlx::Result<()> {
+    let mut tx = db.begin().await?;
+    host_ensure(&mut tx, clock::new_uuid(), clock::now()).await?;
+    let line = host_start(&mut tx, clock::new_uuid()).await?;
+    renew(&mut tx, line.timeline, line.start_seq, "a person says that the host's database was restored", None).await?;
+    tx.commit().await
 }
 
 async fn renew(

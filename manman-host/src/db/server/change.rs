@@ -37,8 +37,9 @@ pub struct NewServer<'a> {
 /// somebody was faster.
 pub async fn server_insert(conn: &mut PgConnection, server: &NewServer<'_>, now: Timestamp) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into server (id, name, worker_id, game_id, request, run, desired, generation, run_generation, revision, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8, $9, $9)",
+        "insert into server (id, name, worker_id, game_id, request, run, desired, generation, run_generation, revision, created_at, updated_at,
+                             lease_seconds)
+         values ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8, $9, $9, $10)",
         server.id.as_uuid(),
         server.name.as_str(),
         server.worker_id.as_uuid(),
@@ -48,13 +49,18 @@ pub async fn server_insert(conn: &mut PgConnection, server: &NewServer<'_>, now:
         desired_text(server.desired),
         i64::from(server.revision),
         now.to_chrono(),
+        lease_of(server.request),
     )
     .execute(&mut *conn)
     .await?;
     ports_take(conn, server.worker_id, server.id, &server.run.ports).await
 }
 
-async fn ports_take(conn: &mut PgConnection, worker: WorkerId, server: ServerId, ports: &[PortSpec]) -> sqlx::Result<()> {
+fn lease_of(request: &CreateServer) -> Option<i32> {
+    request.lease_seconds.map(|seconds| i32::try_from(seconds).unwrap_or(i32::MAX))
+}
+
+pub(super) async fn ports_take(conn: &mut PgConnection, worker: WorkerId, server: ServerId, ports: &[PortSpec]) -> sqlx::Result<()> {
     let protocols: Vec<String> = ports.iter().map(|port| port.protocol.as_str().to_owned()).collect();
     let numbers: Vec<i32> = ports.iter().map(|port| i32::from(port.port)).collect();
     let names: Vec<String> = ports.iter().map(|port| port.name.clone()).collect();
@@ -104,6 +110,7 @@ pub async fn server_change(
     let changed = sqlx::query!(
         "update server set name = $3, request = $4, run = $5, desired = $6, stop_mode = $7, restart_seq = $8, purge = $9,
                 generation = $10, run_generation = case when $11 then $10 else run_generation end, revision = $12, updated_at = $13,
+                lease_seconds = $14, lease_generation = case when lease_seconds is distinct from $14 then $10 else lease_generation end,
                 deleted_at = case when $6 = 'deleted' then coalesce(deleted_at, $13) else deleted_at end
          where id = $1 and generation = $2 and gone_at is null",
         id.as_uuid(),
@@ -119,6 +126,7 @@ pub async fn server_change(
         wish.run_changed,
         i64::from(revision),
         now.to_chrono(),
+        lease_of(&wish.request),
     )
     .execute(conn)
     .await?;

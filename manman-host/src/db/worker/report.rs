@@ -87,7 +87,7 @@ pub async fn report_gone(
 }
 
 /// Stores a worker's events, each once however often it comes, and answers the number up to which
-/// the host now has them. Servers that are not the worker's are left out of the events.
+/// the host now has them. Servers that are not the worker's, and never were, are left out of the events.
 ///
 /// A worker whose database went back in time tells events again under other numbers, and new ones
 /// under numbers that older events have: the moment, kind and words tell which is which.
@@ -108,7 +108,8 @@ pub async fn report_events(conn: &mut PgConnection, worker: WorkerId, actor: &st
     }
     sqlx::query!(
         "with told as (
-            select e.*, (select s.id from server s where s.id = e.server and s.worker_id = $1) as own
+            select e.*, (select s.id from server s where s.id = e.server and (s.worker_id = $1
+                    or exists (select from server_release r where r.server_id = s.id and r.worker_id = $1))) as own
             from unnest($3::bigint[], $4::timestamptz[], $5::text[], $6::uuid[], $7::text[], $8::jsonb[])
                  as e (seq, at, kind, server, message, data)
          )

@@ -1,11 +1,14 @@
 //! Whether a worker's memory is trusted, and what a person has said about it.
 
 use manman_common::session::{Machine, Quarantine};
-use manman_common::{Generation, Revision, ServerId, SessionEpoch, Timestamp, WorkerId};
+use manman_common::{DesiredState, Generation, Name, Phase, Revision, ServerId, SessionEpoch, Timestamp, WorkerId};
 use manman_link::admission::TokenHash;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
+
+use super::super::BadRow;
+use super::super::server::desired_of;
 
 /// What a worker's first session begins with, which comes with its row.
 #[derive(Clone, Copy, Debug)]
@@ -141,4 +144,41 @@ pub async fn worker_lift(
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// A server that the host has of a worker, or that the worker is to let go of.
+#[derive(Clone, Debug)]
+pub struct HostSide {
+    pub id: ServerId,
+    pub name: Name,
+    pub desired: DesiredState,
+    /// It is another worker's now.
+    pub moved: bool,
+    pub phase: Option<Phase>,
+}
+
+/// What the host would have this worker do.
+pub async fn worker_host_side(conn: &mut PgConnection, worker: WorkerId) -> sqlx::Result<Vec<HostSide>> {
+    let rows = sqlx::query!(
+        r#"select s.id as "id!", s.name as "name!", s.desired as "desired!", false as "moved!", s.status -> 'phase' as phase
+           from server s where s.worker_id = $1 and s.gone_at is null
+           union all
+           select s.id, s.name, 'deleted', true, null from server_release r join server s on s.id = r.server_id
+           where r.worker_id = $1 and r.gone_at is null
+           order by 2, 1"#,
+        worker.as_uuid()
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(HostSide {
+                id: ServerId::from_uuid(row.id),
+                name: row.name.parse().map_err(|_| BadRow::of("server", "name", &row.name))?,
+                desired: desired_of(&row.desired)?,
+                moved: row.moved,
+                phase: row.phase.map(serde_json::from_value).transpose().map_err(|error| BadRow::of("server", "status", error))?,
+            })
+        })
+        .collect()
 }

@@ -39,8 +39,8 @@ pub(super) fn change(before: &Sight<'_>, after: &Sight<'_>, definition: Option<&
 }
 
 fn raw(sight: &Sight<'_>) -> Value {
-    let CreateServer { variables, env, limits, restart, .. } = sight.request;
-    json!({ "name": sight.name, "desired": sight.desired, "variables": variables, "env": env, "limits": limits, "restart": restart })
+    let CreateServer { variables, env, limits, restart, lease_seconds, .. } = sight.request;
+    json!({ "lease_seconds": lease_seconds, "name": sight.name, "desired": sight.desired, "variables": variables, "env": env, "limits": limits, "restart": restart })
 }
 
 fn drop_equal(old: &mut Value, new: &mut Value) {

@@ -8,7 +8,8 @@ use manman_common::wire::{CreateServer, PatchLimits, PatchServer, Scope, ServerV
 use manman_common::{DesiredState, Kind, Problem, RunSpec};
 
 use super::create::name_taken;
-use super::{audit, check_if_match, etag, find_server, view};
+use super::relocate::relocate;
+use super::{audit, check_if_match, etag, find_server, lease, view};
 use crate::app::{App, AppRef};
 use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
@@ -24,6 +25,9 @@ use crate::http::extract::{Json, Path};
 ///
 /// A running game is not touched: `pending_restart` shows that it still runs as it was. `If-Match`
 /// with the generation refuses a lost update.
+///
+/// `worker` moves the server there, without its files, where the worker that it is on has let go of
+/// it: reported it stopped, was fenced, or has been silent for longer than the server's lease.
 #[utoipa::path(
     patch, path = "/server/{id}", tag = "server",
     request_body = PatchServer,
@@ -80,6 +84,11 @@ async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, pa
         .into());
     }
     require_for_actions(&caller, !patch.actions.is_empty())?;
+    if patch.worker.is_some() {
+        drop(tx);
+        let after = relocate(&app, &caller, server, patch).await?;
+        return Ok(([(header::ETAG, etag(after.generation))], axum::Json(view(&app, after))).into_response());
+    }
     let wish = merged(&app, &server, patch)?;
     if !differs(&server, &wish) {
         let tag = etag(server.generation);
@@ -119,7 +128,7 @@ async fn change(app: AppRef, caller: Caller, key: String, headers: HeaderMap, pa
 }
 
 fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiError> {
-    let PatchServer { name, variables, env, limits, restart, actions, desired, generation: _ } = patch;
+    let PatchServer { name, variables, env, limits, restart, actions, desired, lease_seconds, worker: _, generation: _ } = patch;
     let desired = desired.unwrap_or(server.desired);
     if desired == DesiredState::Deleted {
         return Err(Problem::invalid("desired", "a server is `running` or `stopped`").hint("send DELETE to delete it").into());
@@ -139,11 +148,15 @@ fn merged(app: &App, server: &Server, patch: PatchServer) -> Result<Wish, ApiErr
     if restart.is_some() {
         request.restart = restart;
     }
+    if let Some(seconds) = lease_seconds {
+        request.lease_seconds = seconds;
+    }
     let name = name.unwrap_or_else(|| server.name.clone());
     let definition = app.games.find(&server.game_id);
     ensure_console_secret(definition, &mut request.variables);
     let place = Place { id: server.id, name: &name, ip: &server.worker_address };
     let run = resolve_run(definition, &request, place, server.run.ports.clone())?;
+    lease::check(&request, &run)?;
     Ok(Wish {
         // A running game knows nothing of its actions.
         run_changed: RunSpec { actions: server.run.actions.clone(), ..run.clone() } != server.run,
@@ -195,7 +208,7 @@ fn differs(server: &Server, wish: &Wish) -> bool {
 
 /// Names of what is new, never values: they may be secret.
 fn what_changed(server: &Server, wish: &Wish) -> Vec<String> {
-    let CreateServer { variables, env, limits, restart, actions, .. } = &server.request;
+    let CreateServer { variables, env, limits, restart, actions, lease_seconds, .. } = &server.request;
     let mut changed = Vec::new();
     if server.name != wish.name {
         changed.push(format!("name `{}`", wish.name));
@@ -210,6 +223,9 @@ fn what_changed(server: &Server, wish: &Wish) -> Vec<String> {
     }
     if *restart != wish.request.restart {
         changed.push("restart policy".to_owned());
+    }
+    if *lease_seconds != wish.request.lease_seconds {
+        changed.push("lease".to_owned());
     }
     let own = |actions: &std::collections::BTreeMap<_, _>| {
         actions.iter().map(|(name, action)| (String::clone(name), format!("{action:?}"))).collect()

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 
 use super::change::require_for_actions;
 use super::idempotency::Key;
-use super::{audit, etag, view};
+use super::{audit, etag, lease, view};
 use crate::app::{App, AppRef};
 use crate::db::event::{NewEvent, event_insert};
 use crate::db::port::{port_holder, port_taken};
@@ -111,13 +111,10 @@ impl Plan {
         // is asked of a worker.
         let trial = allocate(&wishes, &BTreeSet::new(), DEFAULT_RANGE).map_err(|error| port_problem(&error, None))?;
         let stand_in = trial_name(&name);
-        resolve_run(definition.as_ref(), &request, Place { id: clock::new_server_id(), name: &stand_in, ip: "127.0.0.1" }, trial)?;
+        let place = Place { id: clock::new_server_id(), name: &stand_in, ip: "127.0.0.1" };
+        lease::check(&request, &resolve_run(definition.as_ref(), &request, place, trial)?)?;
 
-        let need = Need {
-            method: request.game_id.method(),
-            proton: definition.as_ref().is_some_and(|game| game.platform == Platform::WindowsProton),
-            memory_bytes: request.limits.memory_bytes.or(definition.as_ref().and_then(|game| game.resources.memory)).unwrap_or(0),
-        };
+        let need = need_of(definition.as_ref(), &request);
         let workers = worker_all(conn).await?;
         let worker = choose_worker(app, workers, wanted_worker.as_deref(), need)?;
         Ok(Self {
@@ -235,7 +232,7 @@ async fn answer(app: &App, conn: &mut PgConnection, id: ServerId, key: Option<&K
 }
 
 /// What the registration looked like may have changed since the choice.
-async fn check_still_there(conn: &mut PgConnection, worker: WorkerId) -> ApiResult<()> {
+pub(super) async fn check_still_there(conn: &mut PgConnection, worker: WorkerId) -> ApiResult<()> {
     let row = worker_find(conn, worker).await?;
     match row {
         Some(row) if row.admission == Admission::Accepted && !row.frozen => Ok(()),
@@ -246,7 +243,15 @@ async fn check_still_there(conn: &mut PgConnection, worker: WorkerId) -> ApiResu
     }
 }
 
-fn choose_worker(app: &App, workers: Vec<WorkerRow>, wanted: Option<&str>, need: Need) -> ApiResult<WorkerRow> {
+pub(super) fn need_of(definition: Option<&Definition>, request: &CreateServer) -> Need {
+    Need {
+        method: request.game_id.method(),
+        proton: definition.is_some_and(|game| game.platform == Platform::WindowsProton),
+        memory_bytes: request.limits.memory_bytes.or(definition.and_then(|game| game.resources.memory)).unwrap_or(0),
+    }
+}
+
+pub(super) fn choose_worker(app: &App, workers: Vec<WorkerRow>, wanted: Option<&str>, need: Need) -> ApiResult<WorkerRow> {
     let candidate = |row: &WorkerRow| Candidate {
         id: row.id,
         name: row.name.clone(),

@@ -8,8 +8,10 @@ mod expiry;
 mod get;
 mod health;
 mod idempotency;
+mod lease;
 mod list;
 mod power;
+mod relocate;
 mod view;
 mod wait;
 

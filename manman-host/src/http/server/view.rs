@@ -50,6 +50,8 @@ pub(crate) fn view(app: &App, server: Server) -> ServerView {
         variables: variables(definition, &server),
         limits: server.run.limits.clone(),
         actions: server.run.action_names().into_iter().map(str::to_owned).collect(),
+        lease_seconds: server.request.lease_seconds,
+        epoch: server.epoch,
         extra: status.map(|status| status.extra.clone()).unwrap_or_default(),
         id: server.id,
         name: server.name,

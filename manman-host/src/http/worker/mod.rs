@@ -4,8 +4,10 @@ mod accept;
 mod address;
 mod change;
 mod delete;
+mod fence;
 mod health;
 mod look;
+mod rebase;
 mod register;
 mod reserve;
 
@@ -33,6 +35,8 @@ pub(crate) fn routes() -> OpenApiRouter<AppRef> {
         .routes(routes!(look::get, register::register, change::patch, change::put, delete::delete))
         .routes(routes!(accept::accept))
         .routes(routes!(delete::drain))
+        .routes(routes!(fence::fence))
+        .routes(routes!(rebase::look, rebase::rebase))
         .routes(routes!(health::health))
 }
 

@@ -12,9 +12,9 @@ use crate::config::Config;
 use crate::fleet::fake_worker::{FakeWorker, eventually, listen, process, status};
 use crate::testing::TestHost;
 
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
-async fn host_and_worker(config: Config) -> (TestHost, FakeWorker) {
+pub(super) async fn host_and_worker(config: Config) -> (TestHost, FakeWorker) {
     let host = TestHost::with(config).await;
     let address = listen(&host).await;
     let mut worker = FakeWorker::join(&host, address, "attic").await;
@@ -22,22 +22,22 @@ async fn host_and_worker(config: Config) -> (TestHost, FakeWorker) {
     (host, worker)
 }
 
-async fn server(host: &TestHost, name: &str) -> ServerId {
+pub(super) async fn server(host: &TestHost, name: &str) -> ServerId {
     let made = host.call("POST", "/server", json!({"game_id": "docker:manman/openarena", "name": name})).await.expect(201);
     made["id"].as_str().expect("an id").parse().expect("an id")
 }
 
-async fn events(host: &TestHost, kind: &str) -> usize {
+pub(super) async fn events(host: &TestHost, kind: &str) -> usize {
     let events = host.get("/event?limit=200").await.expect(200);
     events["items"].as_array().expect("events").iter().filter(|event| event["kind"] == kind).count()
 }
 
-fn item(server: ServerId, generation: u64) -> InventoryItem {
+pub(super) fn item(server: ServerId, generation: u64) -> InventoryItem {
     InventoryItem { server, generation: Generation::new(generation), phase: Phase::Ready, instance: None, epoch: 1 }
 }
 
 /// The same process once more, as it is in each further session.
-async fn again(worker: &mut FakeWorker) -> manman_common::wire::Registered {
+pub(super) async fn again(worker: &mut FakeWorker) -> manman_common::wire::Registered {
     worker.register(worker.process.clone()).await.expect("a session")
 }
 
