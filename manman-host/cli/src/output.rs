@@ -78,3 +78,11 @@ pub(crate) fn ask(question: &str) -> bool {
     let read = io::stdin().read_line(&mut answer);
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
+
+/// Asks for a word to be typed, for what can not be taken back.
+pub(crate) fn ask_for(question: &str) -> Option<String> {
+    let _ = write!(io::stderr().lock(), "{} ", printable(question));
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok().then(|| answer.trim().to_owned()).filter(|answer| !answer.is_empty())
+}

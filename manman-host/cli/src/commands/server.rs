@@ -50,6 +50,19 @@ pub(crate) enum Server {
     #[command(after_help = "Example:\n  manman server kill oa")]
     Kill(power::Ask),
     Set(Set),
+    /// Move a server to another worker; its files stay where they are
+    ///
+    /// Only where the worker that it is on has let go of it: it is stopped there, or that worker is
+    /// fenced, or has been silent for longer than the server's lease.
+    #[command(
+        after_help = "Examples:\n  manman server stop oa --wait && manman server move oa cellar\n  manman worker fence attic && manman server move oa cellar"
+    )]
+    Move {
+        /// The whole name, or the id
+        server: String,
+        /// Name, id, or the beginning of the name
+        worker: String,
+    },
     /// Delete a server; its files stay unless --purge is given
     #[command(after_help = "Examples:\n  manman server delete oa\n  manman server delete oa --force --purge")]
     Delete {
@@ -87,6 +100,9 @@ pub(crate) struct Set {
     /// The most cores, such as 1.5
     #[arg(long, value_parser = parse::cpu, value_name = "CORES")]
     cpu: Option<u32>,
+    /// Stop it after so many seconds without the host, so that it may be started elsewhere; 0 takes that away
+    #[arg(long, value_name = "SECONDS")]
+    lease: Option<u32>,
     /// Only if nobody has changed it since this generation
     #[arg(long, value_name = "N")]
     if_generation: Option<u64>,
@@ -106,6 +122,7 @@ impl Server {
             Self::Restart(ask) => ask.run(app, manman_common::client::Power::Restart).await,
             Self::Kill(ask) => ask.run(app, manman_common::client::Power::Kill).await,
             Self::Set(set) => set.run(app).await,
+            Self::Move { server, worker } => relocate(app, &server, &worker).await,
             Self::Delete { server, force, purge } => delete(app, &server, DeleteServer { force, purge }).await,
         }
     }
@@ -125,6 +142,16 @@ async fn list(app: &App, worker: Option<String>, game: Option<String>) -> Result
     app.output.list(&servers, "no servers; `manman server create openarena --name oa --wait` makes one", table)
 }
 
+async fn relocate(app: &App, server: &str, worker: &str) -> Result<(), Failure> {
+    let client = app.client()?;
+    let server = find::server(&client, server, Guess::Never).await?;
+    let worker = find::worker(&client, worker, Guess::Prefix).await?;
+    let patch = PatchServer { worker: Some(worker.id.to_string()), ..PatchServer::default() };
+    let moved = client.server_patch(&server.id.to_string(), &patch, Some(server.generation)).await;
+    let moved = moved.map_err(|error| refused(format!("could not move `{}` to `{}`", server.name, worker.name), error))?;
+    app.output.done(&moved, &format!("{} is on {} now; its files are still on {}", moved.name, moved.worker_name, server.worker_name))
+}
+
 async fn delete(app: &App, server: &str, how: DeleteServer) -> Result<(), Failure> {
     let client = app.client()?;
     let server = find::server(&client, server, Guess::Never).await?;
@@ -142,10 +169,10 @@ async fn delete(app: &App, server: &str, how: DeleteServer) -> Result<(), Failur
 
 impl Set {
     async fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { server, variables, env, name, memory, cpu, if_generation } = self;
-        if variables.is_empty() && env.is_empty() && name.is_none() && memory.is_none() && cpu.is_none() {
+        let Self { server, variables, env, name, memory, cpu, lease, if_generation } = self;
+        if variables.is_empty() && env.is_empty() && name.is_none() && memory.is_none() && cpu.is_none() && lease.is_none() {
             return Err(Failure::usage("there is nothing to set")
-                .hint("write KEY=VALUE, --memory, --cpu or --name; see `manman server set --help`"));
+                .hint("write KEY=VALUE, --memory, --cpu, --lease or --name; see `manman server set --help`"));
         }
         let client = app.client()?;
         let server = find::server(&client, &server, Guess::Prefix).await?;
@@ -158,7 +185,14 @@ impl Set {
             cpu_millis: cpu.map(Some),
             pids: None,
         });
-        let patch = PatchServer { name, variables: or_default(variables), env: or_default(env), limits, ..PatchServer::default() };
+        let patch = PatchServer {
+            name,
+            variables: or_default(variables),
+            env: or_default(env),
+            limits,
+            lease_seconds: lease.map(|seconds| Some(seconds).filter(|seconds| *seconds > 0)),
+            ..PatchServer::default()
+        };
         let patched = client.server_patch(&server.id.to_string(), &patch, if_generation.map(Generation::new)).await;
         let patched = patched.map_err(|error| refused(format!("could not change `{}`", server.name), error))?;
         app.output.done(&patched, &format!("{} is changed (generation {})", patched.name, patched.generation))?;

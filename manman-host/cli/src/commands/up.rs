@@ -66,6 +66,9 @@ pub(crate) struct Up {
     /// After its own start the host calls no worker stale for so long [default: 90s]
     #[arg(long, env = "MANMAN_SETTLE", value_name = "TIME", value_parser = parse::duration)]
     settle: Option<Duration>,
+    /// A worker whose database went back in time on its own machine is trusted again after so long without a rival [default: 10m]
+    #[arg(long, env = "MANMAN_REBASE_AFTER", value_name = "TIME", value_parser = parse::duration, hide = true)]
+    rebase_after: Option<Duration>,
     /// Open the front door to the home network, with TLS from a certificate of its own
     #[arg(long)]
     lan: bool,
@@ -158,6 +161,7 @@ impl Up {
             add("--games", Some(text(folder.into_os_string())));
         }
         add("--settle", self.settle.map(|settle| format!("{}ms", settle.as_millis())));
+        add("--rebase-after", self.rebase_after.map(|after| format!("{}ms", after.as_millis())));
         if let Some(mdns) = self.mdns {
             options.push(format!("--mdns={}", if mdns { "yes" } else { "no" }));
         }

@@ -1,3 +1,5 @@
+mod trust;
+
 use clap::Subcommand;
 use manman_common::WorkerStatus;
 use manman_common::client::Endpoint;
@@ -56,6 +58,32 @@ pub(crate) enum Worker {
         /// The whole name, or the id
         worker: String,
     },
+    /// Have a worker follow this host again, after the database of either went back in time
+    ///
+    /// Shows what would happen to each of its servers first. Where something would be stopped, the
+    /// worker's name has to be typed.
+    #[command(
+        after_help = "Examples:\n  manman worker rebase attic\n  manman worker rebase attic --keep     what runs is to run\n  manman worker rebase attic --yes attic"
+    )]
+    Rebase {
+        /// The whole name, or the id
+        worker: String,
+        /// Wish for what runs there instead, so that nothing is stopped
+        #[arg(long)]
+        keep: bool,
+        /// The worker's name, where nobody can be asked
+        #[arg(long, value_name = "NAME")]
+        yes: Option<String>,
+    },
+    /// Say that a worker's machine is off for good, so that its servers may be moved
+    #[command(after_help = "Example:\n  manman worker fence attic\n  manman server move oa cellar")]
+    Fence {
+        /// The whole name, or the id
+        worker: String,
+        /// The worker's name, where nobody can be asked
+        #[arg(long, value_name = "NAME")]
+        yes: Option<String>,
+    },
     /// Make a token with which new machines join, and the line to paste there
     #[command(after_help = "Example:\n  manman worker token --expires-in 1h")]
     Token {
@@ -105,6 +133,8 @@ impl Worker {
                 let answer = answer.map_err(|error| refused(format!("could not remove `{}`", worker.name), error))?;
                 app.output.done(&answer, &format!("{} is removed", worker.name))
             }
+            Self::Rebase { worker, keep, yes } => trust::rebase(app, &worker, keep, yes).await,
+            Self::Fence { worker, yes } => trust::fence(app, &worker, yes).await,
             Self::Token { expires_in, label } => {
                 let create = CreateToken { scope: Scope::Join, label, expires_in: Some(expires_in.as_secs()), server_id: None };
                 let made = client.token_create(&create).await.map_err(|error| refused("could not make a join token", error))?;
@@ -172,6 +202,12 @@ pub(crate) fn table(workers: &[WorkerView]) -> Table {
 }
 
 fn status_word(worker: &WorkerView) -> String {
+    if worker.quarantine.is_some() {
+        return format!("{}, quarantined", worker.status.as_str());
+    }
+    if worker.rebase_needed {
+        return format!("{}, rebase needed", worker.status.as_str());
+    }
     // A frozen worker that is silent is both.
     if worker.frozen && worker.status != WorkerStatus::Frozen {
         format!("{}, frozen", worker.status.as_str())
@@ -190,6 +226,7 @@ fn sheet(worker: &WorkerView) -> Sheet {
     sheet.line("name", worker.name.to_string());
     sheet.line("id", worker.id.to_string());
     sheet.line("status", Cell::coloured(status_word(worker), style::of_worker(worker.status)));
+    sheet.maybe("quarantine", worker.quarantine.map(|why| format!("{}; see `manman worker rebase {}`", why.explain(), worker.name)));
     sheet.line("seen", seen(worker));
     sheet.line("address", worker.address.clone());
     sheet.maybe("public address", capabilities.public_address.clone());

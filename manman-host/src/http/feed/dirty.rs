@@ -50,6 +50,8 @@ impl Dirty {
         // Whoever records an event has changed what it names.
         self.servers.extend(event.server_id);
         self.workers.extend(event.worker_id);
+        // Every worker follows another timeline than the host now.
+        self.all |= event.kind == "host.regressed";
         self.events.push(event);
     }
 

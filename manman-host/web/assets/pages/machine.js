@@ -42,10 +42,23 @@ function State({ worker }) {
   return html`${away &&
     html`<${Note} tone="bad" title="This machine has not been heard of">
       <p>Its games may well be running. Look whether it is on, in the network, and whether its worker runs. When it is back, all of this is right again by itself.</p><//>`}
+    ${worker.quarantine &&
+    html`<${Note} tone="bad" title="Its memory is not trusted">
+      <p>${QUARANTINE[worker.quarantine] ?? visible(worker.quarantine)} What runs goes on; nothing is started or stopped before a person has looked: <code>manman worker rebase ${visible(worker.name)}</code></p><//>`}
+    ${worker.rebase_needed &&
+    html`<${Note} tone="warn" title="The host’s database went back in time">
+      <p>This machine stops and deletes nothing on its word before a person has looked: <code>manman worker rebase ${visible(worker.name)}</code></p><//>`}
     ${worker.status === 'shutdown' && html`<${Note} title="Its worker was shut down in good order">Nothing runs there until it is started again.<//>`}
     ${worker.frozen && html`<${Note} icon="snow" title="Frozen">What runs goes on; nothing new starts here until it is thawed.<//>`}
     ${!away && worker.status === 'alive' && worker.observed_revision < worker.desired_revision && html`<${Note}>It has not yet heard of the newest wishes.<//>`}`;
 }
+
+const QUARANTINE = {
+  old_token: 'Its database is a copy, or was restored from a backup.',
+  state_behind: 'Its database went back in time.',
+  rival: 'Two machines work under its identity.',
+  other_machine: 'It woke up on another machine than it was set up on.',
+};
 
 function Capacity({ worker }) {
   const { capabilities: can, usage } = worker;

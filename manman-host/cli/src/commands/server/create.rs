@@ -42,6 +42,9 @@ pub(crate) struct Create {
     /// The most cores, such as 1.5
     #[arg(long, value_parser = parse::cpu, value_name = "CORES")]
     cpu: Option<u32>,
+    /// Stop it after so many seconds without the host, so that it may be started elsewhere; it runs for ever otherwise
+    #[arg(long, value_name = "SECONDS")]
+    lease: Option<u32>,
     /// Install it, but do not start it
     #[arg(long, conflicts_with = "wait")]
     stopped: bool,
@@ -55,7 +58,7 @@ pub(crate) struct Create {
 
 impl Create {
     pub(super) async fn run(self, app: &App) -> Result<(), Failure> {
-        let Self { game, name, worker, variables, ports, env, memory, cpu, stopped, wait, argv } = self;
+        let Self { game, name, worker, variables, ports, env, memory, cpu, lease, stopped, wait, argv } = self;
         let client = app.client()?;
         let game_id = game::resolve(&client, &game).await?;
         let worker_id = match worker {
@@ -75,6 +78,7 @@ impl Create {
             docker: None,
             actions: Default::default(),
             desired: stopped.then_some(DesiredState::Stopped),
+            lease_seconds: lease,
         };
         let created = client.server_create(&create, None).await;
         let server = created.map_err(|error| refused(format!("could not create a server of `{game}`"), error))?;

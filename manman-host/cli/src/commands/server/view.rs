@@ -82,6 +82,7 @@ pub(super) fn sheet(server: &ServerView) -> Sheet {
     let limits = &server.limits;
     sheet.maybe("memory limit", limits.memory_bytes.map(show_size));
     sheet.maybe("cpu limit", limits.cpu_millis.map(|millis| format!("{} cores", cores(millis))));
+    sheet.maybe("lease", server.lease_seconds.map(|seconds| format!("{seconds} s without the host")));
     sheet.line("generation", format!("{} (runs {})", server.generation, server.applied_generation));
     sheet.maybe("instance", server.instance.map(|instance| instance.to_string()));
     sheet.line("restarts", server.restarts.to_string());

@@ -28,6 +28,9 @@ pub(super) fn config(up: &Up, data: &Path) -> Config {
     if let Some(settle) = up.settle {
         config.settle = settle;
     }
+    if let Some(rebase_after) = up.rebase_after {
+        config.rebase_after = rebase_after;
+    }
     config
 }
 
