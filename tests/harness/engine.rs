@@ -30,7 +30,7 @@ rm -rf "$folder"
 true
 "#;
 
-/// A dockerd with a root, a socket and a containerd of its own, and no network.
+/// A dockerd with a root, a socket, a containerd and a network namespace of its own, and no bridge.
 #[derive(Debug)]
 pub struct Engine {
     folder: PathBuf,
@@ -50,7 +50,10 @@ impl Engine {
     }
 
     async fn up(&mut self) -> Result<()> {
-        let mut command = Command::new("dockerd");
+        // In a network of its own: an engine that is to have no bridge deletes the `docker0` that it
+        // finds, which is that of the machine's own engine. Its socket is a file and reached all the same.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--", "dockerd"]);
         let at = |name: &str| self.folder.join(name);
         command.arg("--data-root").arg(at("root")).arg("--exec-root").arg(at("run"));
         command.arg("--pidfile").arg(at("docker.pid")).arg("-H").arg(self.host());
