@@ -28,7 +28,9 @@ impl DockerDriver {
                 (self.create(spec, &fields).await?, Some(fence))
             }
         };
-        let fence = if self.box_of(spec.id, instance)?.is_some() { None } else { fence };
+        let is_boxed = self.box_of(spec.id, instance)?.is_some();
+        // The shim in the container is about to take the lock itself.
+        let fence = fence.filter(|_| !is_boxed);
         if let Err(source) = self.engine.docker().await?.start_container(&id, None).await {
             let failed = start_error(spec, source);
             self.clear_refused(spec.id, instance, &id).await;
