@@ -56,12 +56,14 @@ struct Conversation<'a> {
     streams: Streams,
     /// The host's high-water mark of events, once it has said it; `None` while a batch is on its way.
     events_from: Option<u64>,
+    /// The last event of the newest batch.
+    events_sent: u64,
 }
 
 impl<'a> Conversation<'a> {
     fn new(seat: &'a Seat, outgoing: Outgoing) -> Self {
         let streams = Streams::new(Arc::clone(&seat.worker), outgoing.clone());
-        Self { seat, sync: Sync::new(seat.worker.revision()), outgoing, told: BTreeMap::new(), streams, events_from: None }
+        Self { seat, sync: Sync::new(seat.worker.revision()), outgoing, told: BTreeMap::new(), streams, events_from: None, events_sent: 0 }
     }
 
     async fn run(mut self, mut connection: Connection) -> Result<std::convert::Infallible, Over> {
@@ -209,6 +211,11 @@ impl<'a> Conversation<'a> {
         if let Err(error) = self.seat.worker.store.events_stored_by_host(up_to, clock::now()).await {
             tracing::error!(error = error_chain(&error), "events that the host has can not be cleared");
         }
+        // Said of an earlier batch, and heard twice: it sets no further one free, or each would call
+        // for the next for ever.
+        if self.events_from.is_none() && up_to < self.events_sent {
+            return Ok(());
+        }
         self.events_from = Some(up_to);
         self.send_events().await
     }
@@ -220,6 +227,7 @@ impl<'a> Conversation<'a> {
             Ok(events) if events.is_empty() => Ok(()),
             Ok(events) => {
                 self.events_from = None;
+                self.events_sent = events.last().map_or(from, |event| event.seq);
                 Ok(self.outgoing.send(ToHost::Events { events }).await?)
             }
             Err(error) => {

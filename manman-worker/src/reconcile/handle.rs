@@ -158,9 +158,9 @@ impl ReconcileHandle {
     }
 
     /// The host has acknowledged a beat that was sent at this moment of CLOCK_BOOTTIME.
-    pub async fn lease_renewed(&self, sent: Duration) {
-        // Without a loop there is nobody whom it could concern.
-        let _ = self.requests.send(Request::LeaseRenewed { sent }).await;
+    pub fn lease_renewed(&self, sent: Duration) {
+        // A loop that has fallen so far behind can not answer for its games: no beat waits for it.
+        let _ = self.requests.try_send(Request::LeaseRenewed { sent });
     }
 
     /// Ends the work: with `keep_servers` once no step is under way, without it once every server
