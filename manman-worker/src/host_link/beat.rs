@@ -31,7 +31,7 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
                 if let Err(error) = worker.told(&answer.terms).await {
                     tracing::error!(error = error_chain(&error), "the host's terms can not be stored; they are asked for again");
                 }
-                worker.reconcile.lease_renewed(sent);
+                worker.reconcile.lease_renewed(sent, answer.desired_revision);
                 every = Duration::from_secs(u64::from(answer.next_seconds.clamp(1, 300)));
                 if std::mem::take(&mut away) {
                     tracing::info!("the host is back");

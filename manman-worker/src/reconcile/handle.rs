@@ -71,7 +71,7 @@ pub(super) enum Request {
     Renew { server: ServerId, answer: Answer<()> },
     Freeze { frozen: bool, answer: Answer<()> },
     Stand { standing: Standing, answer: Answer<()> },
-    LeaseRenewed { sent: Duration },
+    LeaseRenewed { sent: Duration, host_at: Revision },
     Drain { keep_servers: bool, answer: Answer<()> },
     Instance { server: ServerId, answer: Answer<Option<Instance>> },
 }
@@ -157,10 +157,11 @@ impl ReconcileHandle {
         self.ask(|answer| Request::Stand { standing, answer }).await
     }
 
-    /// The host has acknowledged a beat that was sent at this moment of CLOCK_BOOTTIME.
-    pub fn lease_renewed(&self, sent: Duration) {
+    /// The host, with its wishes up to this revision, has acknowledged a beat that was sent at this
+    /// moment of CLOCK_BOOTTIME.
+    pub fn lease_renewed(&self, sent: Duration, host_at: Revision) {
         // A loop that has fallen so far behind can not answer for its games: no beat waits for it.
-        let _ = self.requests.try_send(Request::LeaseRenewed { sent });
+        let _ = self.requests.try_send(Request::LeaseRenewed { sent, host_at });
     }
 
     /// Ends the work: with `keep_servers` once no step is under way, without it once every server

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use manman_common::{ServerId, ServerSpec};
+use manman_common::{Revision, ServerId, ServerSpec};
 use manman_worker_core::{Instance, Observation};
 
 use super::execute::ladder_seconds;
@@ -31,20 +31,26 @@ impl Reconciler {
         lease(spec, self.beat_sent)
     }
 
-    /// Servers whose lease is live now.
+    /// Servers that may start under a lease: it is live, and all of the host's wishes are known here. A
+    /// worker that was silent may have been acknowledged before it heard that a server is another's.
     pub(super) fn leased(&self) -> BTreeSet<ServerId> {
+        if self.revision < self.host_at {
+            return BTreeSet::new();
+        }
         let now = clock::boottime();
         let live = |spec: &ServerSpec| self.lease_of(spec).is_some_and(|lease| lease.until > now);
         self.records.values().filter(|record| live(&record.spec)).map(|record| record.spec.id).collect()
     }
 
-    /// The host has acknowledged a beat that was sent then: every lease runs anew from there.
-    pub(super) fn lease_renewed(&mut self, sent: Duration) {
+    /// The host, at that revision, has acknowledged a beat that was sent then: every lease runs anew
+    /// from there.
+    pub(super) fn lease_renewed(&mut self, sent: Duration, host_at: Revision) {
         if self.beat_sent.is_some_and(|known| known >= sent) {
             return;
         }
         let before = self.leased();
         self.beat_sent = Some(sent);
+        self.host_at = host_at;
         let servers: Vec<ServerId> = self.records.keys().copied().collect();
         servers.into_iter().for_each(|server| self.tell_lease(server));
         if !self.leased().is_subset(&before) {

@@ -71,7 +71,7 @@ impl Reconciler {
                 }
                 let _ = answer.send(Ok(()));
             }
-            Request::LeaseRenewed { sent } => self.lease_renewed(sent),
+            Request::LeaseRenewed { sent, host_at } => self.lease_renewed(sent, host_at),
             Request::Drain { keep_servers, answer } => self.begin_drain(keep_servers, answer),
             Request::Instance { server, answer } => {
                 let current = self.records.get(&server).and_then(|record| record.tried.instance);
@@ -109,9 +109,10 @@ impl Reconciler {
         }
         let records: Vec<Record> = accepted.iter().filter_map(|server| touched.get(server)).cloned().collect();
         self.store.commit(Commit { records: records.clone(), observed_revision: Some(to), ..Commit::default() }).await?;
+        let was_behind = self.revision < self.host_at;
         self.revision = to;
         self.records.extend(records.into_iter().map(|record| (record.spec.id, record)));
-        if !accepted.is_empty() {
+        if was_behind || !accepted.is_empty() {
             accepted.iter().for_each(|server| self.tell_lease(*server));
             self.look_everywhere();
         }

@@ -52,6 +52,8 @@ pub struct Reconciler {
     pub(super) standing: Standing,
     /// When the last beat that the host acknowledged in this run was sent, since the boot.
     pub(super) beat_sent: Option<Duration>,
+    /// How far the host's wishes went when it acknowledged that beat.
+    pub(super) host_at: Revision,
     /// What was last said of each server's lease.
     pub(super) leases_told: BTreeMap<ServerId, Option<Lease>>,
     pub(super) records: BTreeMap<ServerId, Record>,
@@ -107,6 +109,7 @@ impl Reconciler {
             full,
             standing: Standing::of(&loaded.meta),
             beat_sent: None,
+            host_at: Revision::default(),
             leases_told: BTreeMap::new(),
             records: loaded.records,
             revision: loaded.meta.observed_revision,

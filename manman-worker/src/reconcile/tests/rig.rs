@@ -61,7 +61,7 @@ pub(super) struct Rig {
     clock: LoopClock,
     pub(super) speed: u32,
     never_ready: bool,
-    revision: Revision,
+    pub(super) revision: Revision,
 }
 
 impl Rig {
