@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use manman_e2e::faults::scenario;
 use manman_e2e::netns::{Cable, on};
-use manman_e2e::{Context, Database, FreezeProxy, Program, Result, anyhow, ensure, eventually_within, follow};
+use manman_e2e::{Context, Database, FreezeProxy, Program, Result, Way, anyhow, ensure, eventually_within, follow};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -264,6 +264,9 @@ fn f16_frames_doubled_and_swapped_change_nothing_twice() -> Result<()> {
         ensure!(starts == [("one", 2), ("three", 1), ("two", 2)], "the games were started {starts:?}");
         split.stage.alone()?;
         let events = split.whole_history().await?;
+        // A batch that is told of twice is not sent twice for it.
+        let batches = split.proxy.frames(Way::ToHost).into_iter().filter(|frame| frame["frame"] == "events").count();
+        ensure!(i64::try_from(batches)? <= events, "{events} events went in {batches} frames");
         let crashes = split.stage.count("server.crashed", None).await?;
         ensure!(crashes == 1, "{crashes} crashes are told of");
         // Asked over the link as it is now, of what was said over the tangled one.
