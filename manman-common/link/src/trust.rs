@@ -22,6 +22,8 @@ pub struct Trust {
     pub here: Option<Machine>,
     /// The host has begun a session since then.
     pub met: bool,
+    /// The host's timeline when it did so.
+    pub greeted: Option<Uuid>,
 }
 
 /// What a worker may do of itself.
@@ -48,7 +50,7 @@ impl Trust {
     /// The worker starts on `machine`. On another than it belongs to it starts nothing before its
     /// host has said so: a copied disk that boots beside the original would run every world twice.
     pub fn started_on(&mut self, machine: Machine) {
-        self.met = false;
+        (self.met, self.greeted) = (false, None);
         match &self.machine {
             Some(known) if !known.is_same(&machine) => self.quarantine = Some(Quarantine::OtherMachine),
             None | Some(_) => self.machine = Some(machine.clone()),
@@ -63,13 +65,19 @@ impl Trust {
         }
         self.here = Some(machine);
         self.met = true;
+        self.greeted = terms.timeline;
         self.told(terms);
     }
 
     /// The host's terms, with a registration and with each beat.
     pub fn told(&mut self, terms: &SessionTerms) {
-        // A beat in a session of before the start says nothing of this machine.
-        if self.met || self.quarantine != Some(Quarantine::OtherMachine) {
+        let lifts = match self.quarantine {
+            // A beat in a session of before the start says nothing of this machine.
+            Some(Quarantine::OtherMachine) => self.met && !self.is_of_another_life(terms),
+            Some(_) => !self.is_of_another_life(terms),
+            None => true,
+        };
+        if lifts || terms.quarantine.is_some() {
             self.quarantine = terms.quarantine;
         }
         if self.met && self.quarantine.is_none() {
@@ -80,6 +88,13 @@ impl Trust {
             self.timeline = Some(theirs);
         }
         self.foreign = self.timeline.filter(|mine| *mine != theirs).map(|_| theirs);
+    }
+
+    /// Whether these are the terms of a host that went back in time since it began the session: it has
+    /// given the session's number twice, and may mean another process. Registering again helps.
+    #[must_use]
+    pub fn is_of_another_life(&self, terms: &SessionTerms) -> bool {
+        matches!((self.greeted, terms.timeline), (Some(greeted), Some(theirs)) if greeted != theirs)
     }
 
     /// A person at this machine says that it is the one, and that what it remembers holds.

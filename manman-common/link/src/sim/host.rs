@@ -313,7 +313,9 @@ impl World {
             return;
         }
         let db = &mut self.host.db;
-        let first = db.workers[worker].lifted != Some(db.timeline);
+        // Whoever goes with another timeline may have the same generations with another content.
+        let row = &db.workers[worker];
+        let first = row.lifted != Some(db.timeline) || row.follows != Some(db.timeline);
         for item in &hello.inventory {
             self.host_compares(worker, item, first);
         }

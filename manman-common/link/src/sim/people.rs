@@ -204,6 +204,24 @@ impl World {
         for worker in 0..2 {
             self.looks_at(worker);
         }
+        // A process whose session another confirmed, under a number that a restored host gave twice,
+        // is refused as long as it runs: somebody starts it anew.
+        for machine in 0..self.machines.len() {
+            if self.machines[machine].run.as_ref().is_some_and(|run| !run.session) && self.rng.chance(50) {
+                self.worker_dies(machine);
+                self.after(300, Event::WorkerStarts { machine });
+            }
+        }
+        // Both ends forgot a wish, and only the game knows it: who still wants it stopped says so again.
+        let linked = |row: &&ServerRow| self.host.seats[row.worker].sent.is_some();
+        let known: Vec<(ServerId, Generation)> =
+            self.host.db.servers.values().filter(linked).map(|row| (row.spec.id, row.spec.generation)).collect();
+        for (server, generation) in known {
+            let newer = |machine: &super::worker::Machine| machine.live(server).any(|game| game.instance.generation > generation);
+            if self.machines.iter().any(newer) {
+                self.host.db.touch(server);
+            }
+        }
         // What was moved in a life that the host forgot, to a machine that is no more.
         let servers: Vec<ServerId> = self.host.db.servers.keys().copied().collect();
         for server in servers {

@@ -108,6 +108,10 @@ impl World {
             return;
         }
         let Step::Stop { server, instance, .. } = step else { return };
+        // Who let it run twice has to have one of the two stopped.
+        if self.truth.loose.contains(server) {
+            return;
+        }
         let live = at.games.get(instance).filter(|game| game.instance.is_live());
         let Some((since, restarts)) = live.map(|game| (game.since, game.instance.restart_seq)) else { return };
         if restarts < self.truth.restarts.get(server).copied().unwrap_or(0) {

@@ -68,7 +68,7 @@ pub(super) struct Machine {
 pub(super) struct Run {
     pub(super) id: RunId,
     request: Option<(u64, u64)>,
-    session: bool,
+    pub(super) session: bool,
     quiet_until: u64,
     next_beat: u64,
     pub(super) conn: Option<u64>,
@@ -291,6 +291,9 @@ impl World {
                         db.trust.told(&terms);
                         if db.trust != before {
                             db.state_seq += 1;
+                        }
+                        if db.trust.is_of_another_life(&terms) {
+                            self.session_ends(machine, GoneReason::Revoked);
                         }
                     }
                     Err(reason) => self.session_ends(machine, reason),
@@ -666,6 +669,13 @@ impl World {
     /// Its database is lost; the file beside it still says who it is.
     pub(super) fn worker_blanked(&mut self, machine: usize) {
         self.worker_dies(machine);
+        // With a host that forgot a move, too, only the game itself knows where it belongs.
+        for record in self.machines[machine].db.records.values() {
+            let row = self.host.db.servers.get(&record.spec.id);
+            if row.is_none_or(|row| row.spec.epoch < record.spec.epoch) {
+                self.truth.loose.insert(record.spec.id);
+            }
+        }
         let at = &mut self.machines[machine];
         let session_epoch = at.db.session_epoch;
         at.db = WorkerDb { session_epoch, ..WorkerDb::default() };

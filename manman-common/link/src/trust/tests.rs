@@ -99,6 +99,11 @@ fn quarantine_wins_over_reserve_and_is_lifted_alone() {
     let mut trust = settled();
     trust.told(&terms(2, false, Some(Quarantine::OldToken)));
     assert_eq!(trust.caution(), Caution::Quarantined);
+    let other_life = terms(2, false, None);
+    trust.told(&other_life);
+    assert!(trust.is_of_another_life(&other_life));
+    assert_eq!(trust.caution(), Caution::Quarantined, "the session was begun on timeline 1: that may be meant for another process");
+    trust.welcomed(None, &terms(2, false, Some(Quarantine::OldToken)), machine(&["board"], &["id"]));
     trust.told(&terms(2, false, None));
     assert_eq!(trust.caution(), Caution::Regressed);
 }
