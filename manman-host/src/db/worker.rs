@@ -81,6 +81,8 @@ pub struct TrustFacts {
     pub rebased_timeline: Option<Uuid>,
     /// A person has said that this machine is off.
     pub fenced: bool,
+    /// The newest of what was moved away and is not gone yet.
+    pub must_let_go: Option<Revision>,
 }
 
 struct Row {
@@ -114,6 +116,7 @@ struct Row {
     timeline: Option<Uuid>,
     rebased_timeline: Option<Uuid>,
     fenced: bool,
+    must_let_go: Option<i64>,
 }
 
 impl TryFrom<Row> for WorkerRow {
@@ -136,6 +139,7 @@ impl TryFrom<Row> for WorkerRow {
                 timeline: row.timeline,
                 rebased_timeline: row.rebased_timeline,
                 fenced: row.fenced,
+                must_let_go: row.must_let_go.map(Revision::try_from).transpose().map_err(|_| bad("revision", "below 0".to_owned()))?,
             },
             id: WorkerId::from_uuid(row.id),
             name: row.name.parse().map_err(|why: manman_common::name::NameError| bad("name", why.to_string()))?,
@@ -196,7 +200,8 @@ macro_rules! select_workers {
                       w.session_epoch, w.desired_revision, w.observed_revision, w.usage as "usage: _", w.event_seq, w.created_at,
                       (select count(*) from server s where s.worker_id = w.id and s.deleted_at is null) as "servers!",
                       w.resume_hash, w.resume_before_hash, w.resume_epoch, w.machine as "machine: _", w.home, w.state_seq, w.quarantine, w.quarantine_at_home, w.timeline,
-                      w.rebased_timeline, w.fenced_at is not null as "fenced!"
+                      w.rebased_timeline, w.fenced_at is not null as "fenced!",
+                      (select max(r.revision) from server_release r where r.worker_id = w.id and r.gone_at is null) as must_let_go
                from worker w "# + $condition
             $(, $argument)*
         )

@@ -12,10 +12,26 @@ use crate::clock;
 use crate::config::HEARTBEAT_SECONDS;
 use crate::db::worker::worker_desired_revision;
 
+/// Why a beat is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unacknowledged {
+    /// Its session is over.
+    Gone(GoneReason),
+    /// It has not heard yet what was moved away from it: a lease that began now would have it start
+    /// that once more, beside its new owner's.
+    MustLetGo,
+}
+
+impl From<GoneReason> for Unacknowledged {
+    fn from(reason: GoneReason) -> Self {
+        Self::Gone(reason)
+    }
+}
+
 impl Fleet {
-    /// Takes in a beat; an error is why its session is over. A database that does not answer does
+    /// Takes in a beat; an error is why its session is over, or why no lease may begin with it. A database that does not answer does
     /// not make a worker stale: what could not be written is written later.
-    pub(crate) async fn beat(&self, app: &App, machine: &Arc<Machine>, beat: Beat) -> Result<BeatAnswer, GoneReason> {
+    pub(crate) async fn beat(&self, app: &App, machine: &Arc<Machine>, beat: Beat) -> Result<BeatAnswer, Unacknowledged> {
         self.stats.beats.add(1);
         let Beat { session_epoch, observed_revision, servers, usage, status, state_seq } = beat;
         let refused = {
@@ -26,7 +42,7 @@ impl Fleet {
             if rival {
                 self.note_rival(app, machine).await;
             }
-            return Err(reason);
+            return Err(reason.into());
         }
         let (changed, look) = {
             let mut state = machine.lock();
@@ -61,7 +77,10 @@ impl Fleet {
             machine.lock().desired_stale = true;
             tracing::warn!(worker.id = %machine.id, %error, "the desired revision could not be read");
         }
-        let state = machine.lock();
+        let mut state = machine.lock();
+        if session_epoch.is_some() && !state.standing.has_let_go(observed_revision) {
+            return Err(Unacknowledged::MustLetGo);
+        }
         Ok(BeatAnswer {
             desired_revision: state.desired_revision,
             next_seconds: HEARTBEAT_SECONDS,

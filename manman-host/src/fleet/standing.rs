@@ -6,7 +6,7 @@ use std::time::Instant;
 use manman_common::link::InventoryItem;
 use manman_common::session::{Quarantine, SessionTerms};
 use manman_common::wire::ProcessIdentity;
-use manman_common::{RunId, SessionEpoch};
+use manman_common::{Revision, RunId, SessionEpoch};
 use uuid::Uuid;
 
 use crate::clock;
@@ -41,6 +41,9 @@ pub(crate) struct Standing {
     pub(crate) inventory: Option<Vec<InventoryItem>>,
     /// Something of it has been given to another worker since.
     pub(crate) holds_what_was_moved: bool,
+    /// The revision in which the last of what was moved away from the worker is; it has not stored
+    /// that yet.
+    must_let_go: Option<Revision>,
     /// In this session, generations that are equal say nothing: the host has counted anew.
     pub(crate) lift_equal: bool,
 }
@@ -63,6 +66,7 @@ impl Standing {
             rebased_timeline: facts.rebased_timeline,
             state_seq: facts.state_seq,
             unconfirmed: facts.resume_before.is_some(),
+            must_let_go: facts.must_let_go,
             ..Self::default()
         }
     }
@@ -140,6 +144,27 @@ impl Standing {
         self.displaced = None;
         self.rival_at = Some(clock::instant());
         true
+    }
+
+    /// Something was moved away, or is about to be: until the worker has stored this revision, no beat
+    /// of its is acknowledged, and so no lease begins.
+    pub(crate) fn let_go_by(&mut self, revision: Revision) {
+        self.must_let_go = self.must_let_go.max(Some(revision));
+    }
+
+    /// It was not moved after all, or is as it was.
+    pub(crate) fn let_go_as(&mut self, before: Option<Revision>) {
+        self.must_let_go = before;
+    }
+
+    pub(crate) fn must_let_go(&self) -> Option<Revision> {
+        self.must_let_go
+    }
+
+    /// Whether a worker that has stored so much has let go of all that was moved away from it.
+    pub(crate) fn has_let_go(&mut self, observed: Revision) -> bool {
+        self.must_let_go = self.must_let_go.filter(|revision| observed < *revision);
+        self.must_let_go.is_none()
     }
 
     pub(crate) fn rival_at(&self) -> Option<Instant> {

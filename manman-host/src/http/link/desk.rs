@@ -232,6 +232,12 @@ impl Desk {
         worker_lift(&mut tx, self.machine.id, &lifted, revision).await?;
         tx.commit().await?;
         tracing::warn!(worker.id = %self.machine.id, servers = lifted.len(), "the host had forgotten generations that the worker has seen");
+        {
+            let mut state = self.machine.lock();
+            if state.standing.must_let_go().is_some() {
+                state.standing.let_go_by(revision);
+            }
+        }
         for (server, _, _) in lifted {
             self.app.fleet.server_changed(server);
         }

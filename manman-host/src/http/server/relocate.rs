@@ -1,9 +1,10 @@
 //! A server goes to another worker: only once the one that it is on can not run it any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use manman_common::wire::PatchServer;
-use manman_common::{DesiredState, Kind, Phase, Problem, WorkerStatus};
+use manman_common::{DesiredState, Kind, Phase, Problem, Revision, WorkerStatus};
 
 use super::create::{check_still_there, choose_worker, need_of, port_problem};
 use super::{fresh, lease};
@@ -15,6 +16,7 @@ use crate::db::server::{Relocation, Server, revision_bump, server_get, server_re
 use crate::db::violated;
 use crate::db::worker::{WorkerRow, worker_all, worker_find};
 use crate::domain::ports::{DEFAULT_RANGE, PortWish, Want, allocate};
+use crate::fleet::machine::Machine;
 use crate::games::{Place, port_wishes, resolve_run};
 use crate::http::auth::{Caller, Permission};
 use crate::http::error::{ApiError, ApiResult};
@@ -60,6 +62,9 @@ pub(super) async fn relocate(app: &AppRef, caller: &Caller, server: Server, patc
         return Err(Problem::new(Kind::PreconditionFailed, "the server was changed at the same moment").retry_after(1).into());
     }
     let from = worker_find(&mut tx, server.worker_id).await?.ok_or_else(|| ApiError::internal("a server's worker is not there"))?;
+    // From the moment that is looked at its silence on, no beat begins a lease: one that comes between
+    // the look and the commit would.
+    let hold = Hold::of(app, &from, from_revision);
     let proof = let_go(app, &server, &from)?;
 
     let mut wishes = port_wishes(definition, &server.request)?;
@@ -106,6 +111,7 @@ pub(super) async fn relocate(app: &AppRef, caller: &Caller, server: Server, patc
     event_insert(&mut tx, now, &event).await?;
     let after = server_get(&mut tx, server.id).await?.ok_or_else(|| ApiError::internal("the server just moved is not there"))?;
     tx.commit().await?;
+    hold.keep();
     app.fleet.event_recorded();
     app.fleet.server_moved(server.id, to.id);
     app.fleet.desired_changed(app, from.id);
@@ -113,6 +119,38 @@ pub(super) async fn relocate(app: &AppRef, caller: &Caller, server: Server, patc
     app.fleet.server_changed(server.id);
     tracing::info!(server.id = %server.id, worker.id = %to.id, from = %from.id, epoch = relocation.epoch, "a server was moved");
     Ok(fresh(app, after))
+}
+
+/// Keeps a worker's beats from being acknowledged until it has let go, or until it turns out that it
+/// need not.
+struct Hold {
+    machine: Option<Arc<Machine>>,
+    before: Option<Revision>,
+}
+
+impl Hold {
+    fn of(app: &App, worker: &WorkerRow, revision: Revision) -> Self {
+        let machine = app.fleet.machine(worker.id);
+        let before = machine.as_ref().and_then(|machine| {
+            let mut state = machine.lock();
+            let before = state.standing.must_let_go();
+            state.standing.let_go_by(revision);
+            before
+        });
+        Self { machine, before }
+    }
+
+    fn keep(mut self) {
+        self.machine = None;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(machine) = &self.machine {
+            machine.lock().standing.let_go_as(self.before);
+        }
+    }
 }
 
 /// Its own numbers, if they are free there; what somebody asked for stays asked for.

@@ -98,8 +98,12 @@ async fn from_a_silent_machine_only_a_fence_moves_it() {
     attic.beat(vec![status(one, 1, Phase::Ready)]).await.expect_err("its session is over");
     attic.register(process("home")).await.expect("a session");
     assert_eq!(events(&host, "worker.fence_lifted").await, 1);
+    // No beat is acknowledged, and so no lease begins, before it has.
+    let early = attic.beat(vec![status(one, 1, Phase::Ready)]).await.expect_err("not yet");
+    assert_eq!(early.problem().map(|problem| problem.status), Some(503));
     attic.link().await;
     spec_arrives(&attic, one, DesiredState::Deleted, 2).await;
+    eventually(SOON, || async { attic.beat(Vec::new()).await.map_err(|error| error.to_string()) }).await;
 }
 
 #[tokio::test]
