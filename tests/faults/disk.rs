@@ -134,7 +134,7 @@ async fn engine_restarts(live_restore: bool) -> Result<(Value, Value, bool)> {
     let ready = async |what: &str| {
         eventually_within(SOON, what, async || {
             let shown = home.json(&["server", "show", "game"]).await.map_err(|error| format!("{error:#}"))?;
-            if shown["phase"] == "Ready" && has_condition(&shown, "Blind") == false { Ok(shown) } else { Err(shown.to_string()) }
+            if shown["phase"] == "Ready" && !has_condition(&shown, "Blind") { Ok(shown) } else { Err(shown.to_string()) }
         })
         .await
     };

@@ -1,9 +1,8 @@
 //! Fault scenarios: the table of faults, row by row, with real processes. `tests/faults/run` runs
 //! them all; what each saw is in target/faults.md.
 
-// What the scenarios share; not each of them needs all of it.
 mod gather;
-#[expect(dead_code, reason = "shared by scenarios, some of which are still to come")]
+#[expect(dead_code, reason = "what scenarios share; not all of it is needed at all times")]
 mod stage;
 
 mod day;
@@ -11,5 +10,6 @@ mod disk;
 mod host;
 mod machine;
 mod network;
+mod planted;
 mod restore;
 mod steady;
