@@ -170,8 +170,13 @@ fn report<R: manman_worker::Report>(result: Result<R, manman_worker::RunError>, 
     if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Libraries that write what they carry, passwords of games and tokens among it, where they are asked
+/// to tell much. Whoever wants to hear that names the very library after these words.
+const QUIET: &str = "tungstenite=info,tokio_tungstenite=info,bollard=info,hyper=info,hyper_util=info,h2=info,reqwest=info,rustls=info";
+
 fn set_up_log() {
-    let filter = EnvFilter::try_from_env("MANMAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var("MANMAN_LOG").ok().and_then(|words| EnvFilter::try_new(format!("{QUIET},{words}")).ok());
+    let filter = asked.unwrap_or_else(|| EnvFilter::new("info"));
     let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(to_terminal).init();
 }

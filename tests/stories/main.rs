@@ -8,6 +8,7 @@ mod first_server;
 mod front_door;
 mod frozen_worker;
 mod games_argv;
+mod hardening;
 mod host_away;
 mod killed;
 mod lists;

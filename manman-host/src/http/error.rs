@@ -70,8 +70,15 @@ impl IntoResponse for ApiError {
 
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// Longest text in an answer that refuses something, in bytes.
+const TEXT_MAX: usize = 4096;
+
 pub(crate) fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // Most repeat what they refuse, and that may be as long as a body.
+    let cut =
+        |text: &String| if text.len() > TEXT_MAX { text.chars().take(TEXT_MAX / 4).chain("…".chars()).collect() } else { text.clone() };
+    let problem = &Problem { detail: cut(&problem.detail), field: problem.field.as_ref().map(cut), ..problem.clone() };
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
     if let Some(seconds) = problem.retry_after {
