@@ -320,7 +320,7 @@ impl Sim {
 
     fn take_effect(&mut self, effect: &Effect) {
         let server = effect.step.server();
-        let kills = |instance| self.machine.live(server).any(|live| live.id == instance) && self.hung_kill(&effect.step);
+        let kills = |instance| self.machine.live(server).any(|live| live.id == instance) && self.hung_kill(effect);
         if let Step::Stop { instance, .. } = effect.step
             && kills(instance)
         {
@@ -329,10 +329,12 @@ impl Sim {
         self.machine.take_effect(effect, self.now);
     }
 
-    /// Whether the step ends a game that should run: a crash, however it is brought about.
-    fn hung_kill(&self, step: &Step) -> bool {
-        matches!(step, Step::Stop { mode: StopMode::Kill, .. })
-            && self.records.get(&step.server()).is_some_and(|record| record.spec.desired == DesiredState::Running)
+    /// Whether the step ends a game that should run, or should when it was begun: a crash, however it
+    /// is brought about.
+    fn hung_kill(&self, effect: &Effect) -> bool {
+        let runs = |spec: &ServerSpec| spec.desired == DesiredState::Running;
+        let wished = runs(&effect.spec) || self.records.get(&effect.step.server()).is_some_and(|record| runs(&record.spec));
+        matches!(effect.step, Step::Stop { mode: StopMode::Kill, .. }) && wished
     }
 
     fn lands(&mut self, effect: &Effect) {
