@@ -127,16 +127,18 @@ pub(super) fn keep_own(headers: &mut HeaderMap, config: &ProxyConfig) {
     if config.own_cookies.is_empty() {
         return;
     }
-    let Some(cookies) = headers.get(header::COOKIE).and_then(|value| value.to_str().ok()) else { return };
-    let is_own = |cookie: &str| {
-        let name = cookie.split('=').next().unwrap_or_default().trim();
-        config.own_cookies.iter().any(|own| own == name)
+    // As bytes: one cookie that is no ASCII must not carry the others past this.
+    let Some(cookies) = headers.get(header::COOKIE).map(HeaderValue::as_bytes) else { return };
+    let is_own = |cookie: &&[u8]| {
+        let name = cookie.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        config.own_cookies.iter().any(|own| own.as_bytes() == name)
     };
-    if !cookies.split(';').any(is_own) {
+    let each = || cookies.split(|byte| *byte == b';');
+    if !each().any(|cookie| is_own(&cookie)) {
         return;
     }
-    let kept: Vec<&str> = cookies.split(';').map(str::trim).filter(|cookie| !is_own(cookie)).collect();
-    let kept = (!kept.is_empty()).then(|| HeaderValue::from_str(&kept.join("; ")).ok()).flatten();
+    let kept: Vec<&[u8]> = each().map(<[u8]>::trim_ascii).filter(|cookie| !is_own(cookie)).collect();
+    let kept = (!kept.is_empty()).then(|| HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok()).flatten();
     match kept {
         Some(kept) => headers.insert(header::COOKIE, kept),
         None => headers.remove(header::COOKIE),
@@ -157,4 +159,18 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// How many of our make the request has come through.
 pub(super) fn hops(headers: &HeaderMap) -> usize {
     headers.get_all(header::VIA).iter().filter_map(|via| via.to_str().ok()).map(|via| via.matches(VIA).count()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cookie_of_ours_passes_beside_one_that_is_no_ascii() {
+        let config = ProxyConfig { own_cookies: vec!["manman".to_owned()], ..ProxyConfig::default() };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, HeaderValue::from_bytes(b"a=\xc3\xa4; manman=secret; b=2").expect("a header"));
+        keep_own(&mut headers, &config);
+        assert_eq!(headers[header::COOKIE].as_bytes(), b"a=\xc3\xa4; b=2");
+    }
 }
