@@ -16,8 +16,17 @@ impl Stage {
     /// Checks every invariant over all that has happened since the stage was set; workers and host
     /// have to run, and what was wished has to be there.
     pub(crate) async fn holds(&self, seen: &mut Seen) -> Result<()> {
-        let history = self.history().await?;
-        let violations = check(&history);
+        // What has just happened may still be on its way to the host.
+        let mut history = self.history().await?;
+        let mut violations = check(&history);
+        for _ in 0..20 {
+            if violations.is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            history = self.history().await?;
+            violations = check(&history);
+        }
         if !violations.is_empty() {
             let kept = manman_e2e::target().join("faults").join(format!("history-{}.txt", std::process::id()));
             std::fs::write(&kept, format!("{violations:#?}\n\n{history:#?}"))?;

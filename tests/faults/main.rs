@@ -2,7 +2,6 @@
 //! them all; what each saw is in target/faults.md.
 
 mod gather;
-#[expect(dead_code, reason = "what scenarios share; not all of it is needed at all times")]
 mod stage;
 
 mod day;
