@@ -48,11 +48,11 @@ impl Collected {
     /// Lines for people: no control characters, no blank end, `secret` nowhere in them.
     pub(crate) fn lines(&self, secret: Option<&str>) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.bytes);
-        let text = match secret {
-            Some(secret) if text.contains(secret) => text.replace(secret, "***"),
-            _ => text.into_owned(),
+        // Plain first: a control character in its middle must not carry the word past this.
+        let plain = |line: &str| {
+            let line = line.chars().filter(|c| *c == '\t' || !c.is_control()).collect::<String>();
+            secret.map_or(line.clone(), |secret| line.replace(secret, "***"))
         };
-        let plain = |line: &str| line.chars().filter(|c| *c == '\t' || !c.is_control()).collect::<String>();
         let mut lines: Vec<String> = text.split('\n').take(LINES_MAX + 1).map(plain).collect();
         while lines.last().is_some_and(|line| line.trim().is_empty()) {
             lines.pop();
@@ -85,6 +85,9 @@ mod tests {
         let mut reply = Collected::default();
         reply.push(b"a\x1b[31m\tb\r\nthe word is hunter2\n\xff\n\n");
         assert_eq!(reply.lines(Some("hunter2")), ["a[31m\tb", "the word is ***", "\u{fffd}"]);
+        let mut torn = Collected::default();
+        torn.push(b"hun\0ter2");
+        assert_eq!(torn.lines(Some("hunter2")), ["***"]);
         assert!(!reply.push(&vec![b'\n'; BYTES_MAX]));
         reply.push(b"x");
         let mut flood = Collected::default();

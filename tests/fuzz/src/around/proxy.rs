@@ -72,8 +72,13 @@ pub fn pass(mut headers: HeaderMap, asked: &Asked, public: &str, upstream: &str)
         assert!(!own, "a waifu sees a cookie of ours: {text:?}");
     }
     for authorization in headers.get_all("authorization") {
-        let text = authorization.to_str().unwrap_or_default().to_ascii_lowercase();
-        assert!(!text.strip_prefix("bearer ").is_some_and(|token| token.trim_start().starts_with("mm_")), "a waifu sees a token of ours");
+        let text = authorization.to_str().unwrap_or_default();
+        assert!(
+            !text
+                .split_once(' ')
+                .is_some_and(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && token.trim_start().starts_with("mm_")),
+            "a waifu sees a token of ours"
+        );
     }
     assert!(headers::hops(&headers) <= hops + 1);
 }
