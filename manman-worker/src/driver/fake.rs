@@ -54,6 +54,7 @@ struct State {
     purged: BTreeSet<ServerId>,
     lines: Vec<(InstanceId, String)>,
     leases: Vec<(ServerId, Option<InstanceId>, Option<Lease>)>,
+    given_away: Vec<(ServerId, u64)>,
 }
 
 impl FakeMachine {
@@ -102,6 +103,12 @@ impl FakeMachine {
     #[must_use]
     pub fn starts(&self, server: ServerId) -> usize {
         self.state().starts.iter().filter(|(of, _)| *of == server).count()
+    }
+
+    /// The epochs in which a server was given to another worker, as often as that was said.
+    #[must_use]
+    pub fn given_away(&self, server: ServerId) -> Vec<u64> {
+        self.state().given_away.iter().filter(|(of, _)| *of == server).map(|(_, epoch)| *epoch).collect()
     }
 
     #[must_use]
@@ -280,6 +287,11 @@ impl Driver for FakeDriver {
             }
             None => Err(refused(DriverErrorKind::Gone, "it is not there")),
         }
+    }
+
+    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        self.machine.state().given_away.push((spec.id, spec.epoch));
+        Ok(())
     }
 
     async fn purge(&self, server: ServerId) -> Result<(), DriverError> {

@@ -10,6 +10,7 @@ use super::execute::{Job, execute};
 use super::observe::{Look, look, observations};
 use super::signals::Watched;
 use super::task::Reconciler;
+use crate::api::error_chain;
 
 impl Reconciler {
     pub(super) fn look_everywhere(&mut self) {
@@ -93,10 +94,28 @@ impl Reconciler {
                     abort.abort();
                 }
             }
+            self.give_away(method).await;
         }
         self.publisher.publish(planned);
         if again || !too_old.is_empty() {
             self.look(method);
+        }
+    }
+
+    /// Has the data of worlds that were moved to another worker refuse what came before the move: the
+    /// record says so, too, but a database may be put back to a day on which it did not.
+    async fn give_away(&mut self, method: InstallMethod) {
+        let Some(driver) = self.drivers.get(&method) else { return };
+        for record in self.records.values() {
+            let spec = &record.spec;
+            let moved = record.tried.deleted && !spec.purge && spec.epoch > 1 && spec.run.game_id.method() == method;
+            if !moved || self.given_away.contains(&spec.id) {
+                continue;
+            }
+            match driver.give_away(spec).await {
+                Ok(()) => drop(self.given_away.insert(spec.id)),
+                Err(error) => tracing::warn!(server.id = %spec.id, error = error_chain(&error), "tried again with the next look"),
+            }
         }
     }
 

@@ -344,3 +344,21 @@ async fn a_full_disk_begins_nothing_loses_nothing_and_is_waited_for() {
     let events = rig.until_event(wish.id, "server.crashed").await;
     assert_eq!(events.iter().filter(|kind| *kind == "server.crashed").count(), 1, "{events:?}");
 }
+
+#[tokio::test]
+async fn the_data_of_a_world_that_was_moved_away_is_told_so_once_in_each_run() {
+    let mut rig = Rig::new(1).await;
+    let (moved, deleted) = (spec(1), spec(2));
+    for wish in [&moved, &deleted] {
+        rig.wish(wish.clone()).await;
+        rig.until_phase(wish.id, Phase::Ready).await;
+    }
+    rig.wish(next(&deleted, |spec| spec.desired = DesiredState::Deleted)).await;
+    rig.until_phase(deleted.id, Phase::Deleted).await;
+    rig.wish(next(&moved, |spec| (spec.desired, spec.epoch) = (DesiredState::Deleted, 2))).await;
+    rig.until("it is told", |rig| rig.machine.given_away(moved.id) == [2]).await;
+    assert_eq!(rig.machine.live(moved.id), [], "its game has ended first");
+    rig.kill_and_start_again().await;
+    rig.until("it is told again", |rig| rig.machine.given_away(moved.id) == [2, 2]).await;
+    assert_eq!(rig.machine.given_away(deleted.id), Vec::<u64>::new());
+}
