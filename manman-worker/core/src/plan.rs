@@ -145,7 +145,7 @@ impl<'a> Sight<'a> {
 
     fn decide_live(&self, keeper: &Instance) -> Decision {
         match (self.mode, self.record.spec.desired) {
-            (_, DesiredState::Stopped | DesiredState::Deleted) if self.is_doubted() => Decision::default(),
+            (_, DesiredState::Stopped | DesiredState::Deleted) if self.is_doubted() || self.is_outdated_by(keeper) => Decision::default(),
             (_, DesiredState::Stopped | DesiredState::Deleted) => self.stop(keeper, self.record.spec.stop_mode),
             (_, DesiredState::Running) if self.record.tried.held => self.stop(keeper, StopMode::Graceful),
             (Mode::Draining, DesiredState::Running) => self.stop(keeper, StopMode::Graceful),
@@ -189,6 +189,12 @@ impl<'a> Sight<'a> {
     /// The wish may be an old one, of a host that has gone back in time: nothing is destroyed by it.
     pub(crate) fn is_doubted(&self) -> bool {
         self.mode == Mode::Regressed && !self.record.is_said_here()
+    }
+
+    /// The instance was started by a later wish than the record holds: the database went back in time,
+    /// and what it remembers of the host ends no game. The host says the wish again.
+    fn is_outdated_by(&self, keeper: &Instance) -> bool {
+        self.mode != Mode::Draining && keeper.generation > self.record.spec.generation && !self.record.is_said_here()
     }
 
     /// It would start, were there a lease.
@@ -277,5 +283,54 @@ impl<'a> Sight<'a> {
             // These are short, and half done is worse than done and undone.
             StepKind::Stop { mode: StopMode::Kill, .. } | StepKind::Start | StepKind::Remove | StepKind::Purge => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use manman_common::Generation;
+
+    use super::*;
+    use crate::sim::fixtures::{instance_id, spec};
+    use crate::{InstanceRef, InstanceState, LocalChange, change_here, offer, run_hash};
+
+    fn steps(record: &Record, instance: &Instance, mode: Mode) -> Vec<Step> {
+        let server = record.spec.id;
+        let world = World {
+            now: Timestamp::from_micros(1),
+            mode,
+            records: &BTreeMap::from([(server, record.clone())]),
+            observed: &BTreeMap::from([(server, Observation::Known(vec![instance.clone()]))]),
+            in_flight: &BTreeMap::new(),
+            install_keys: &BTreeMap::new(),
+            last: &BTreeMap::new(),
+            leased: &BTreeSet::new(),
+            has_room: true,
+        };
+        plan(world).steps
+    }
+
+    #[test]
+    fn a_wish_of_yesterday_ends_no_game_that_a_later_one_began() {
+        let mut records = BTreeMap::new();
+        let mut wish = spec(1);
+        (wish.desired, wish.generation) = (DesiredState::Stopped, Generation::new(3));
+        let _ = offer(&mut records, wish.clone());
+        let record = records.get_mut(&wish.id).expect("just offered");
+        let at = |generation| Instance {
+            server: wish.id,
+            id: instance_id(7),
+            reference: InstanceRef::Container("7".to_owned()),
+            state: InstanceState::Running { since: Timestamp::from_micros(1) },
+            generation: Generation::new(generation),
+            restart_seq: 0,
+            run_hash: run_hash(&wish.run),
+        };
+        assert_eq!(steps(record, &at(3), Mode::Normal).len(), 1, "an ordinary stop");
+        assert_eq!(steps(record, &at(4), Mode::Normal), [], "the record is older than the game");
+        assert_eq!(steps(record, &at(4), Mode::Draining).len(), 1, "a person at the machine stops everything");
+        change_here(record, LocalChange::Start);
+        change_here(record, LocalChange::Stop(StopMode::Graceful));
+        assert_eq!(steps(record, &at(4), Mode::Normal).len(), 1, "and this one alone");
     }
 }

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::driver::Driver;
 use crate::driver::docker::DockerDriver;
-use crate::host_link::{CallDesk, LinkControl, LinkState, Registration, beat_body};
+use crate::host_link::{CallDesk, Heard, LinkControl, LinkState, Registration, beat_body};
 use crate::logs::{LogBook, LogBooks};
 use crate::machine::{self, UsageMeter};
 use crate::metrics::Metrics;
@@ -290,15 +290,18 @@ impl Worker {
 
     /// The host's terms, as each beat repeats them; on the disk when this answers, so that they hold
     /// without it.
-    pub(crate) async fn told(&self, terms: &SessionTerms) -> Result<(), ReconcileError> {
+    pub(crate) async fn told(&self, terms: &SessionTerms) -> Result<Heard, ReconcileError> {
         if self.terms.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(terms) {
-            return Ok(());
+            return Ok(Heard::InThisSession);
         }
         let told = terms.clone();
         let meta = self.store.update_meta(move |meta| meta.trust.told(&told)).await?;
         self.stand(&meta).await?;
+        if meta.trust.is_of_another_life(terms) {
+            return Ok(Heard::InAnotherLife);
+        }
         *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms.clone());
-        Ok(())
+        Ok(Heard::InThisSession)
     }
 
     /// Has the loop go by what is stored, and tells a person where that has changed.

@@ -6,7 +6,7 @@ use manman_common::WorkerStatus;
 use manman_common::wire::Beat;
 use tokio::sync::watch;
 
-use super::{Ended, Seat, ends_session, set_away};
+use super::{Ended, Heard, Seat, ends_session, set_away};
 use crate::api::error_chain;
 use crate::app::Worker;
 use crate::clock;
@@ -28,8 +28,15 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
         match seat.client.worker_beat(seat.id, &body(worker, Some(seat.epoch), None)).await {
             Ok(answer) => {
                 set_away(worker, false);
-                if let Err(error) = worker.told(&answer.terms).await {
-                    tracing::error!(error = error_chain(&error), "the host's terms can not be stored; they are asked for again");
+                match worker.told(&answer.terms).await {
+                    Ok(Heard::InThisSession) => {}
+                    Ok(Heard::InAnotherLife) => {
+                        tracing::warn!("the host's database went back in time; registering again, games go on");
+                        return Ended::RegisterAgain;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = error_chain(&error), "the host's terms can not be stored; they are asked for again");
+                    }
                 }
                 worker.reconcile.lease_renewed(sent, answer.desired_revision);
                 every = Duration::from_secs(u64::from(answer.next_seconds.clamp(1, 300)));

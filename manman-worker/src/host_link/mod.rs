@@ -51,6 +51,15 @@ pub struct LinkState {
     pub superseded: bool,
 }
 
+/// From whom a beat's answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    InThisSession,
+    /// The host went back in time since it began the session: it may give the session's number to
+    /// another, and may mean that one.
+    InAnotherLife,
+}
+
 /// Handles by which the rest of the worker reaches into the link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkControl {

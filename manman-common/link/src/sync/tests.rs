@@ -155,7 +155,7 @@ proptest! {
                     }
                     Some(specs) => sync.specs(at(from), at(to), specs.clone()),
                 };
-                last = specs.is_some().then(|| (from, to, specs));
+                last = specs.is_some().then_some((from, to, specs));
                 match next {
                     Next::Pull(ids) => {
                         let specs = ids.iter().filter_map(|id| host.get(id)).map(|(spec, _)| spec.clone()).collect();
