@@ -37,10 +37,9 @@ enum Bug {
     ForgetsEventsUnderWay,
     ForgetsReplies,
     MovesWithoutProof,
-    StopsOnAnOldWish,
 }
 
-const BUGS: [Bug; 17] = [
+const BUGS: [Bug; 16] = [
     Bug::AnyTokenWillDo,
     Bug::ForgetsLostAnswers,
     Bug::EveryMachineIsWelcome,
@@ -57,7 +56,6 @@ const BUGS: [Bug; 17] = [
     Bug::ForgetsEventsUnderWay,
     Bug::ForgetsReplies,
     Bug::MovesWithoutProof,
-    Bug::StopsOnAnOldWish,
 ];
 
 /// Seeds of one part of the ordinary run.
@@ -99,11 +97,8 @@ fn host_and_workers_live_through_the_last_third_of_the_storms() {
 
 #[test]
 fn every_planted_bug_is_caught() {
-    // Two take more than chance finds in a thousand: a life that was forgotten, and a world in it that went away and came back.
-    let from = |bug: Bug| match bug {
-        Bug::TakesLowerEpochs | Bug::StopsOnAnOldWish => 1500,
-        _ => 0,
-    };
+    // It takes more than chance finds in a thousand: a world that went away and came back in a life that was forgotten.
+    let from = |bug: Bug| if bug == Bug::TakesLowerEpochs { 1500 } else { 0 };
     let caught = |bug: Bug| (from(bug)..from(bug) + CASES).any(|seed| World::new(seed, Some(bug)).live().is_err());
     let missed: Vec<Bug> = BUGS.into_iter().filter(|bug| !caught(*bug)).collect();
     assert!(missed.is_empty(), "not caught within {CASES} seeds: {missed:?}");

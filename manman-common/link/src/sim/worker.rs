@@ -553,14 +553,6 @@ impl World {
         });
         self.writes_events(machine, happened);
         for step in steps {
-            // Started by a newer wish than the record has: the record is that of an old database.
-            if let Step::Stop { server, instance, .. } = &step {
-                let at = &self.machines[machine];
-                let generation = at.games.get(instance).map(|game| game.instance.generation);
-                if generation > at.db.records.get(server).map(|record| record.spec.generation) && bug != Some(Bug::StopsOnAnOldWish) {
-                    continue;
-                }
-            }
             if !self.does(machine, &step, now) {
                 return;
             }
