@@ -274,6 +274,9 @@ async fn open_store(data_dir: &DataDir, process: &ProcessIdentity, config: &Conf
             meta.name = Some(name);
             // Before anything could be started: on another machine nothing is.
             meta.trust.started_on(machine);
+            if meta.worker_id.is_none() {
+                meta.token.get_or_insert_with(|| clock::new_token("worker"));
+            }
             meta.api_token.get_or_insert_with(|| clock::new_token("api"));
         })
         .await?;

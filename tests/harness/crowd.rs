@@ -119,6 +119,7 @@ async fn register(shared: &Shared, join_token: &str, number: usize) -> Result<Me
             start_ticks: 1,
             home: "home".to_owned(),
         }),
+        own_token: None,
         memory: Some(manman_common::session::Memory { blank: true, ..Default::default() }),
     };
     let registered: Registered = shared.post(&format!("/worker/{}", reservation.id), join_token, &register).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use manman_e2e::{Context, Home, Result, WorkerProcess, containers_of_server, ensure, eventually, eventually_within, story};
+use manman_e2e::{Context, Home, Result, WorkerProcess, anyhow, containers_of_server, ensure, eventually, eventually_within, story};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -92,5 +92,33 @@ fn a_worker_killed_for_good_ends_by_signal_and_its_game_lives() -> Result<()> {
             if seen["phase"] == "Ready" && seen["restarts"] == 0 { Ok(()) } else { Err(seen["phase"].to_string()) }
         })
         .await
+    })
+}
+
+#[test]
+fn a_worker_killed_before_it_has_stored_that_it_was_let_in_is_still_the_same() -> Result<()> {
+    story(async {
+        let home = Home::up().await?;
+        let (url, data) = (home.context("url")?, home.data().join("workers").join("attic"));
+        let token = home.join_token().await?;
+        let killed = [("MANMAN_FAILPOINT", "session.begun")];
+        let mut worker = WorkerProcess::start_with(&data, "attic", &url, &["--join-token", &token], &killed).await?;
+        worker.program.ended(Duration::from_secs(30)).await?;
+        until(&home, "attic", "alive", Duration::from_secs(30)).await?;
+        let before = status_of(&home, "attic").await.map_err(|error| anyhow!(error))?;
+
+        let worker = WorkerProcess::start(&data, "attic", &url, &[]).await?;
+        eventually_within(Duration::from_secs(60), "it has a link", async || {
+            let seen = status_of(&home, "attic").await?;
+            if seen["linked"] == true { Ok(()) } else { Err(seen["status"].to_string()) }
+        })
+        .await?;
+        let after = status_of(&home, "attic").await.map_err(|error| anyhow!(error))?;
+        ensure!(after["id"] == before["id"], "{before:#} became {after:#}");
+        let all = home.json(&["worker", "list"]).await?;
+        let named = all.as_array().map_or(0, |all| all.iter().filter(|one| one["name"] == "attic").count());
+        ensure!(named == 1, "{all:#}");
+        drop(worker);
+        Ok(())
     })
 }

@@ -60,6 +60,11 @@ pub struct RegisterWorker {
     /// Absent only for a registration by hand, which runs nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessIdentity>,
+    /// The token that a worker which joins wants to be known by, `mm_worker_` and 43 random characters
+    /// of base64url; without it the host makes one. It stores it before it asks, so that it is still
+    /// the same worker if it is killed before it has stored the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_token: Option<String>,
     /// What it remembers of this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,

@@ -127,6 +127,7 @@ pub(crate) fn registration(name: &str, process: Option<ProcessIdentity>) -> Regi
             .expect("capabilities"),
         labels: BTreeMap::new(),
         process,
+        own_token: None,
         memory: None,
     }
 }

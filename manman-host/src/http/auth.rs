@@ -362,6 +362,14 @@ pub fn new_secret(scope: &str) -> String {
     format!("mm_{scope}_{}", base64url(&clock::random_secret()))
 }
 
+/// Whether this has the form of a secret of that scope.
+#[must_use]
+pub fn is_secret(text: &str, scope: &str) -> bool {
+    let random = text.strip_prefix("mm_").and_then(|text| text.strip_prefix(scope)).and_then(|text| text.strip_prefix('_'));
+    random
+        .is_some_and(|random| random.len() == 43 && random.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')))
+}
+
 fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -275,6 +275,7 @@ impl Worker {
     pub(crate) async fn forget_registration(&self) -> Result<(), StoreError> {
         let forget = |meta: &mut Meta| {
             Registration::clear(meta);
+            meta.token = Some(crate::clock::new_token("worker"));
             // Of another machine than its own it remains.
             let quarantine = meta.trust.quarantine.filter(|cause| *cause == Quarantine::OtherMachine);
             meta.trust = Trust { resume_token: None, timeline: None, foreign: None, quarantine, ..meta.trust.clone() };

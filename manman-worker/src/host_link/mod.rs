@@ -138,7 +138,8 @@ async fn register(worker: &Worker, endpoint: &Endpoint) -> Result<Session, Regis
     let stored = worker.registration();
     let body = registration_body(worker, endpoint).await.map_err(|error| RegisterError::Store(error.into()))?;
     let join_token = worker.config.join_token.as_deref();
-    let session = register::register(endpoint, join_token, &worker.config.name, stored.as_ref(), &body).await?;
+    let own_token = worker.store.meta().await.map_err(|error| RegisterError::Store(error.into()))?.token;
+    let session = register::register(endpoint, join_token, stored.as_ref(), own_token.as_deref(), &body).await?;
     // The host has begun a session of which nothing is stored yet.
     failpoint::reach("session.begun");
     worker.keep_registration(&session.registration, &session.registered, session.other_host).await.map_err(RegisterError::Store)?;
@@ -173,6 +174,7 @@ async fn registration_body(worker: &Worker, endpoint: &Endpoint) -> Result<Regis
         capabilities: machine::capabilities(config, &worker.data_dir, worker.driver_reports().await),
         labels: config.labels.clone(),
         process: Some(worker.process.clone()),
+        own_token: None,
         memory: Some(worker.store.memory().await?),
     })
 }

@@ -67,17 +67,38 @@ pub(crate) async fn reserve_id(endpoint: &Endpoint, join_token: Option<&str>, na
     Ok(client.worker_reserve(&ReserveWorker { name: Some(name.clone()) }).await?.id)
 }
 
-/// Reserves the name and registers. `stored` is what an earlier registration left; where the host
-/// does not know its token any more, the worker asks as a stranger, which is what it is.
+/// What a registration is made with.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Registration(&'a Registration),
+    /// Made by the worker for a registration whose answer it may never have stored.
+    OwnToken(&'a str),
+    Invitation(Option<&'a str>),
+}
+
+impl Shown<'_> {
+    fn token(&self) -> Option<&str> {
+        match self {
+            Self::Registration(stored) => Some(&stored.token),
+            Self::OwnToken(token) => Some(token),
+            Self::Invitation(token) => *token,
+        }
+    }
+}
+
+/// Reserves the name and registers. `stored` is what an earlier registration left, `own_token` what one
+/// may have been asked for with; where the host does not know either, the worker asks as a stranger,
+/// which is what it is.
 pub(super) async fn register(
     endpoint: &Endpoint,
     join_token: Option<&str>,
-    name: &Name,
     stored: Option<&Registration>,
+    own_token: Option<&str>,
     body: &RegisterWorker,
 ) -> Result<Session, RegisterError> {
+    let mut own_token = own_token.filter(|_| stored.is_none());
     if let Some(stored) = stored {
-        match attempt(endpoint, Some(&stored.token), name, Some(stored), body).await {
+        match attempt(endpoint, Shown::Registration(stored), body).await {
             Err(RegisterError::Client(error)) if is_unknown_here(&error) => {
                 tracing::warn!(
                     worker.id = %stored.worker_id,
@@ -95,28 +116,37 @@ pub(super) async fn register(
         ..Memory::default()
     });
     let body = RegisterWorker { memory, ..body.clone() };
-    attempt(endpoint, join_token, name, None, &body).await
+    if let Some(token) = own_token {
+        match attempt(endpoint, Shown::OwnToken(token), &body).await {
+            Err(RegisterError::Client(error)) if is_unknown_here(&error) => {
+                // One that a person has removed is of no use any more.
+                own_token = own_token.filter(|_| error.problem().is_some_and(|problem| problem.kind == Kind::Unauthenticated));
+            }
+            other => return other,
+        }
+    }
+    let body = RegisterWorker { own_token: own_token.map(str::to_owned), ..body };
+    attempt(endpoint, Shown::Invitation(join_token), &body).await
 }
 
-async fn attempt(
-    endpoint: &Endpoint,
-    token: Option<&str>,
-    name: &Name,
-    stored: Option<&Registration>,
-    body: &RegisterWorker,
-) -> Result<Session, RegisterError> {
-    let client = Client::new(endpoint.clone(), token.map(str::to_owned))?;
-    let reservation: Reservation = client.worker_reserve(&ReserveWorker { name: Some(name.clone()) }).await?;
+async fn attempt(endpoint: &Endpoint, shown: Shown<'_>, body: &RegisterWorker) -> Result<Session, RegisterError> {
+    let client = Client::new(endpoint.clone(), shown.token().map(str::to_owned))?;
+    let reservation: Reservation = client.worker_reserve(&ReserveWorker { name: Some(body.worker_name.clone()) }).await?;
     let registered = client.worker_register(reservation.id, body).await?;
+    let of_this_host = |stored: &&Registration| stored.worker_id == registered.id && stored.host_id == registered.host_id;
     // A first registration hands the token over; a later one goes on with the token it came with.
-    let kept = stored.filter(|stored| stored.worker_id == registered.id && stored.host_id == registered.host_id);
-    let token = match (&registered.token, kept) {
-        (Some(token), _) => token.clone(),
-        (None, Some(kept)) => kept.token.clone(),
-        (None, None) => return Err(RegisterError::NoToken),
+    let (kept, own_token) = match shown {
+        Shown::Registration(stored) => (Some(stored).filter(of_this_host), None),
+        Shown::OwnToken(token) => (None, Some(token)),
+        Shown::Invitation(_) => (None, None),
     };
-    let registration =
-        Registration { host_id: registered.host_id, worker_id: registered.id, token, session_epoch: registered.session_epoch };
+    let token = registered.token.clone().or_else(|| kept.map(|kept| kept.token.clone())).or_else(|| own_token.map(str::to_owned));
+    let registration = Registration {
+        host_id: registered.host_id,
+        worker_id: registered.id,
+        token: token.ok_or(RegisterError::NoToken)?,
+        session_epoch: registered.session_epoch,
+    };
     Ok(Session { registration, registered, other_host: kept.is_none() })
 }
 

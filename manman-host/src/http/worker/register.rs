@@ -23,7 +23,7 @@ use crate::db::worker::{
 };
 use crate::fleet::machine::Machine;
 use crate::fleet::trust::quarantined_event;
-use crate::http::auth::{Caller, Presented, new_secret, secret_hash};
+use crate::http::auth::{Caller, Presented, is_secret, new_secret, secret_hash};
 use crate::http::error::ApiResult;
 use crate::http::extract::{Path, parse};
 use crate::http::link::storable_bytes;
@@ -64,6 +64,7 @@ pub(super) async fn register(
     }
     let request: RegisterWorker = parse(&storable_bytes(&body))?;
     let name = request.worker_name.clone();
+    let own_token = request.own_token.clone();
     let (facts, memory) = facts(request, peer)?;
     let caller = presented.caller();
     if let Some(machine) = app.fleet.machine(id) {
@@ -78,7 +79,7 @@ pub(super) async fn register(
     if !app.fleet.lock_reservations().redeem(id) {
         return Err(missing(&app, id).await);
     }
-    match join(&app, id, &name, &facts, memory.as_ref(), caller).await {
+    match join(&app, id, &name, &facts, memory.as_ref(), own_token, caller).await {
         Ok(registered) => {
             let location = HeaderValue::from_str(&format!("/worker/{id}")).unwrap_or(HeaderValue::from_static("/worker"));
             Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(registered)).into_response())
@@ -91,7 +92,8 @@ pub(super) async fn register(
 }
 
 fn facts(request: RegisterWorker, peer: std::net::IpAddr) -> ApiResult<(SessionFacts, Option<Memory>)> {
-    let RegisterWorker { worker_name: _, ip_address, api_url, api_port, api_token, capabilities, labels, process, memory } = request;
+    let RegisterWorker { worker_name: _, ip_address, api_url, api_port, api_token, capabilities, labels, process, memory, own_token: _ } =
+        request;
     if labels.len() > LABELS_MAX {
         return Err(Problem::invalid("labels", format!("a worker has at most {LABELS_MAX} labels")).into());
     }
@@ -107,6 +109,7 @@ async fn join(
     name: &Name,
     facts: &SessionFacts,
     memory: Option<&Memory>,
+    own_token: Option<String>,
     caller: Option<&Caller>,
 ) -> ApiResult<Registered> {
     let now = clock::now();
@@ -122,13 +125,20 @@ async fn join(
         Some("worker_name_key") => conflict(format!("another machine has just registered as `{name}`")).retry_after(1).into(),
         _ => crate::http::error::ApiError::from(error),
     })?;
-    let secret = new_secret("worker");
+    let secret = match own_token {
+        Some(own) if is_secret(&own, "worker") => own,
+        Some(_) => return Err(Problem::invalid("own-token", "it is `mm_worker_` and 43 characters of base64url").into()),
+        None => new_secret("worker"),
+    };
     let token = NewToken {
         label: format!("worker {name}"),
         worker_id: Some(id),
         ..NewToken::new(clock::new_token_id(), secret_hash(&secret), Scope::Worker, now)
     };
-    token_insert(&mut tx, &token).await?;
+    token_insert(&mut tx, &token).await.map_err(|error| match violated(&error) {
+        Some("token_secret_key") => conflict("another worker has this token, or had it").into(),
+        _ => crate::http::error::ApiError::from(error),
+    })?;
     let resume = (admission == Admission::Accepted && memory.is_some()).then(|| new_secret("resume"));
     if let (Some(resume), Some(memory)) = (&resume, memory) {
         let first = First {

@@ -188,3 +188,24 @@ async fn only_those_who_manage_workers_do() {
     host.call_as(&own, "GET", &format!("/worker/{id}"), Value::Null).await.expect(200);
     host.send("GET", "/worker", &[], Value::Null).await.problem(401, "unauthenticated");
 }
+
+#[tokio::test]
+async fn a_worker_that_made_its_own_token_is_known_by_it_though_the_answer_was_lost() {
+    let host = TestHost::start().await;
+    let join = host.token(Scope::Join, |_| ()).await;
+    let own = format!("mm_worker_{}", "k".repeat(43));
+    let body = json!({"worker-name": "attic", "own-token": own});
+    host.call_as(&own, "POST", "/worker", Value::Null).await.problem(401, "unauthenticated");
+    let id = reserve(&host, "attic").await;
+    register(&host, Some(&join), &id, json!({"worker-name": "attic", "own-token": "short"})).await.problem(400, "invalid");
+    let registered = register(&host, Some(&join), &id, body.clone()).await.expect(201);
+    assert_eq!(secret(&registered), own);
+    // It was killed before it had stored that: nobody but it has this token.
+    let again = host.call_as(&own, "POST", "/worker", Value::Null).await.expect(200);
+    assert_eq!(again["id"], json!(id));
+    let registered = register(&host, Some(&own), &id, json!({"worker-name": "attic"})).await.expect(200);
+    assert_eq!((&registered["id"], &registered["status"]), (&json!(id), &json!("alive")));
+    // A token serves one worker.
+    let other = reserve(&host, "shed").await;
+    register(&host, Some(&join), &other, json!({"worker-name": "shed", "own-token": own})).await.problem(409, "conflict");
+}
