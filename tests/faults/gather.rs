@@ -29,6 +29,7 @@ impl Stage {
         }
         if !violations.is_empty() {
             let kept = manman_e2e::target().join("faults").join(format!("history-{}.txt", std::process::id()));
+            std::fs::create_dir_all(kept.parent().context("it has one")?)?;
             std::fs::write(&kept, format!("{violations:#?}\n\n{history:#?}"))?;
             bail!("{} violations, the history is in {}: {violations:#?}", violations.len(), kept.display());
         }

@@ -43,7 +43,9 @@ pub fn offer(records: &mut BTreeMap<ServerId, Record>, spec: ServerSpec) -> Offe
         std::cmp::Ordering::Equal => Offer::ConflictingSameGeneration,
         std::cmp::Ordering::Greater => {
             let asks_for_a_start = spec.desired == DesiredState::Running
-                && (record.spec.desired != DesiredState::Running || spec.restart_seq > record.spec.restart_seq);
+                && (record.spec.desired != DesiredState::Running
+                    || spec.restart_seq > record.spec.restart_seq
+                    || record.tried.instance.is_none());
             if asks_for_a_start {
                 record.tried.restarts = 0;
             }

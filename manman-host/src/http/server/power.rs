@@ -119,7 +119,8 @@ pub(super) fn wish(server: &Server, power: Power) -> Option<Wish> {
                 (true, false) => return None,
                 // Asked for, and not begun yet: the worker has not heard of it.
                 (true, true) if server.status.as_ref().is_some_and(|status| status.generation < server.generation) => return None,
-                (true, true) => (DesiredState::Running, StopMode::Graceful, fresh),
+                // No restart: it may have come up by itself by the time that its worker hears of this.
+                (true, true) => (DesiredState::Running, StopMode::Graceful, server.restart_seq),
                 (false, _) => (DesiredState::Running, StopMode::Graceful, server.restart_seq),
             }
         }
