@@ -200,12 +200,13 @@ fn a_purge_follows_nothing_however_it_is_raced() -> Result<()> {
             }));
         }
         home.manman(&["server", "delete", "game", "--purge", "--force"]).await?.success()?;
-        let gone = eventually_within(
-            Duration::from_secs(40),
-            "its directory goes",
-            async || if dir.exists() { Err("it is there") } else { Ok(()) },
-        )
-        .await;
+        let gone =
+            eventually_within(
+                Duration::from_secs(120),
+                "its directory goes",
+                async || if dir.exists() { Err("it is there") } else { Ok(()) },
+            )
+            .await;
         over.store(true, Ordering::Relaxed);
         let swaps: u64 = games.into_iter().map(|game| game.join().unwrap_or_default()).sum();
         gone?;

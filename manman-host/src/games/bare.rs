@@ -12,6 +12,7 @@ use crate::domain::variables;
 
 const ENV_MAX: usize = 256;
 const MOUNTS_MAX: usize = 32;
+const ARGV_MAX: usize = 1024;
 
 pub(super) fn resolve_bare(request: &CreateServer, ports: Vec<PortSpec>) -> Result<RunSpec, Problem> {
     if let Some(name) = request.variables.keys().next() {
@@ -24,6 +25,9 @@ pub(super) fn resolve_bare(request: &CreateServer, ports: Vec<PortSpec>) -> Resu
                 .hint("say what to run in `start.argv`, or put a definition into the data directory's `games` folder"));
         }
         GameId::Steamcmd(_) | GameId::Docker(_) => {}
+    }
+    if argv.len() > ARGV_MAX {
+        return Err(Problem::invalid("start.argv", format!("a game is started with at most {ARGV_MAX} arguments")));
     }
     if let Some(at) = argv.iter().position(|argument| argument.contains('\0')) {
         return Err(Problem::invalid(format!("start.argv[{at}]"), "an argument can not hold a zero byte"));

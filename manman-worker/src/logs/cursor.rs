@@ -32,6 +32,8 @@ impl Begun {
     pub(super) fn read(dir: &Path) -> io::Result<Option<Self>> {
         let file = match segment::open_at(&dir.join("instance"), OpenOptions::new().read(true)) {
             Ok(file) => file,
+            // A link, where the game may write here: what is said by it is not ours, and goes with the next one.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
