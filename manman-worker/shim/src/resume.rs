@@ -26,7 +26,12 @@ pub(crate) fn name(first_seq: u64) -> String {
 pub(crate) fn segments(dir: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let entry = entry?.file_name();
+        let entry = entry?;
+        // A link or a pipe was put there by the game, which in a container may write here.
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let entry = entry.file_name();
         let seq = entry.to_str().and_then(|name| name.strip_suffix(".log")).filter(|digits| digits.len() == 20);
         found.extend(seq.and_then(|digits| digits.parse::<u64>().ok()));
     }
