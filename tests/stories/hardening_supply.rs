@@ -140,7 +140,11 @@ fn the_images_run_without_root() -> Result<()> {
                 let who = docker(&[&run[..], &["--entrypoint", "id", &tag, "-u"]].concat()).await?;
                 ensure!(who.trim() == "10001", "{who}");
                 if image == "worker" {
-                    let looked = docker(&[&run[..], &["-v", "/var/run/docker.sock:/var/run/docker.sock", &tag, "doctor"]].concat()).await?;
+                    // What else it finds of this machine, a full disk say, is not the image's doing.
+                    let ask = format!("{program} doctor || true");
+                    let run =
+                        [&run[..], &["-v", "/var/run/docker.sock:/var/run/docker.sock", "--entrypoint", "sh", &tag, "-c", &ask]].concat();
+                    let looked = docker(&run).await?;
                     ensure!(looked.contains("✓ data directory") && looked.contains("✓ docker: engine"), "{looked}");
                 }
                 Ok(())

@@ -21,7 +21,6 @@ mod jsonfile;
 mod observe;
 mod output;
 mod ports;
-mod purge;
 mod resume;
 mod start;
 mod stdin;
@@ -47,6 +46,7 @@ use tokio::sync::Notify;
 
 use crate::logs::{LogBook, LogBooks};
 
+use super::erase::erase;
 use super::shim::held::Holds;
 use super::shim::lease::{self, Granted};
 use super::shim::{blocking, fence};
@@ -205,7 +205,8 @@ impl Driver for DockerDriver {
     }
 
     async fn purge(&self, server: ServerId) -> Result<(), DriverError> {
-        purge::purge(self.server_dir(server)).await
+        let dir = self.server_dir(server);
+        blocking(move || erase(&dir)).await
     }
 
     async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {

@@ -4,6 +4,7 @@
 //! dropped at any `.await`. `list` answers "could not look" as an error, never as an empty list.
 
 pub mod docker;
+mod erase;
 pub mod fake;
 pub mod process;
 mod shim;

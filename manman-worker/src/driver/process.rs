@@ -31,6 +31,7 @@ use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::erase::erase;
 use super::shim::fence;
 use super::shim::held::{Held, Holds, is_live, pen};
 use super::shim::lease::{self, Granted};
@@ -277,14 +278,7 @@ impl Driver for Processes {
     async fn purge(&self, server: ServerId) -> Result<(), DriverError> {
         let driver = Arc::clone(&self.0);
         blocking(move || {
-            let dir = driver.server_dir(server);
-            // Walks by directory handles and never follows a link.
-            match std::fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(retry(format!("the directory {} can not be deleted", dir.display()), error));
-                }
-                Ok(()) | Err(_) => {}
-            }
+            erase(&driver.server_dir(server))?;
             driver.users.forget(server);
             user::remove_mount_point(server).map_err(|error| retry("where its game saw its directory can not be removed", error))?;
             driver.steam.forget(server).map_err(|error| retry("what is known of its install can not be forgotten", io::Error::other(error)))

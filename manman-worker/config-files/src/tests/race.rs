@@ -6,8 +6,10 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::*;
 
-/// Enough for each outcome to come many times, wherever the swap meets the write.
+/// Each outcome has to come this often; which one comes is up to the machine.
+const OF_EACH: u64 = 20;
 const TRIES: u64 = 2000;
+const TRIES_AT_MOST: u64 = 500_000;
 
 #[test]
 fn a_folder_that_becomes_a_link_in_between_leads_nowhere() {
@@ -28,7 +30,7 @@ fn a_folder_that_becomes_a_link_in_between_leads_nowhere() {
             }
             swaps
         });
-        while written + refused < TRIES {
+        while written + refused < TRIES || (written.min(refused) < OF_EACH && written + refused < TRIES_AT_MOST) {
             let value = text(&format!("v{}", written + refused));
             let files = [
                 file("conf/deep/game.cfg", FileFormat::Line, true, &[("rcon", value)]),
@@ -42,7 +44,7 @@ fn a_folder_that_becomes_a_link_in_between_leads_nowhere() {
         over.store(true, Ordering::Relaxed);
         swaps = game.join().unwrap();
     });
-    assert!(swaps > 100 && written > 10 && refused > 10, "{swaps} swaps, {written} written, {refused} refused");
+    assert!(swaps > 100 && written >= OF_EACH && refused >= OF_EACH, "{swaps} swaps, {written} written, {refused} refused");
     assert_eq!(std::fs::read_to_string(elsewhere.join("deep/game.cfg")).unwrap(), "rcon none\n");
     let names: Vec<_> = std::fs::read_dir(&elsewhere).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["deep"], "nothing was made there");
