@@ -57,3 +57,16 @@ create index server_release_worker on server_release (worker_id) where gone_at i
 
 -- A worker that went back in time tells some of its events again under other numbers.
 create index event_worker_at on event (worker_id, at) where worker_seq is not null;
+
+-- Restarts that their worker has not said to have heard of: what is not heard within a minute is
+-- withdrawn, by the next host if need be.
+create table server_restart (
+    server_id  uuid primary key references server (id),
+    worker_id  uuid not null references worker (id),
+    -- What the wish's restart_seq goes back to, and what it was set to.
+    before_seq bigint not null,
+    asked_seq  bigint not null,
+    -- The worker's desired_revision with which it was asked for.
+    revision   bigint not null,
+    asked_at   timestamptz not null
+);

@@ -16,7 +16,6 @@ use crate::games::Catalogue;
 use crate::http::auth::Callers;
 use crate::http::feed::Feed;
 use crate::http::login::Attempts;
-use crate::http::server::Restarts;
 
 pub type AppRef = Arc<App>;
 
@@ -39,8 +38,6 @@ pub struct App {
     /// Tokens as they are revoked: whoever holds a socket open for one closes it.
     pub revoked: broadcast::Sender<TokenId>,
     pub callers: Callers,
-    /// Restarts that expire unless their workers hear of them.
-    pub restarts: Restarts,
     /// The brakes on guessing passwords.
     pub attempts: Attempts,
     /// Where the host listens, once it does.
@@ -89,7 +86,6 @@ impl App {
             front_door: OnceLock::new(),
             revoked: broadcast::channel(256).0,
             callers: Callers::default(),
-            restarts: Restarts::default(),
             attempts: Attempts::default(),
             bound: OnceLock::new(),
         })

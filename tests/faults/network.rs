@@ -12,7 +12,7 @@ use crate::host::more_beats;
 use crate::stage::{GAME, SOON, Stage, kill};
 
 /// What the table allows for both ends to drop a session.
-const DROPPED_WITHIN: Duration = Duration::from_secs(45);
+pub(crate) const DROPPED_WITHIN: Duration = Duration::from_secs(45);
 
 /// Host and worker on a database and behind a proxy of the scenario's own, the worker alive.
 pub(crate) struct Split {
@@ -90,7 +90,7 @@ pub(crate) async fn says(program: &Program, words: &str, times: usize, within: D
     .await
 }
 
-const BROKE: &str = "the link to the host broke";
+pub(crate) const BROKE: &str = "the link to the host broke";
 
 #[test]
 fn f14_one_way_partitions_drop_the_session_at_both_ends() -> Result<()> {

@@ -20,6 +20,7 @@ pub async fn start(app: &AppRef, shutdown: &CancellationToken) -> sqlx::Result<T
     if renewed {
         app.fleet.dismiss_all();
     }
+    crate::http::server::resume_restarts(app).await?;
     let newest = events::newest(app).await?;
     if let Err(error) = app.registry.restore().await {
         tracing::error!(error = crate::chain(&error), "who was alive is not known; services register again by themselves");

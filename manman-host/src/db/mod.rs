@@ -7,6 +7,7 @@ pub mod idempotency;
 pub mod orchestrator;
 pub mod port;
 pub mod registry;
+pub mod restart;
 pub mod server;
 pub mod session;
 pub mod status;

@@ -5,10 +5,13 @@ use manman_e2e::faults::scenario;
 use manman_e2e::{Context, Result, Way, ensure, eventually_within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::network::Split;
+use crate::network::{BROKE, DROPPED_WITHIN, Split, says};
 use crate::stage::{SOON, kill};
+
+/// What takes a minute in life.
+const HURRY: &[(&str, &str)] = &[("MANMAN_RESTART_WITHIN_MS", "5000")];
 
 #[test]
 fn f17_a_restart_that_can_not_be_delivered_expires() -> Result<()> {
@@ -16,7 +19,7 @@ fn f17_a_restart_that_can_not_be_delivered_expires() -> Result<()> {
         17,
         "a restart is asked for into a black hole and expires there (after 5 s here, 60 s in life); the hole is left",
         async |seen| {
-            let mut split = Split::with("always", &[("MANMAN_RESTART_WITHIN_MS", "5000")], false).await?;
+            let mut split = Split::with("always", HURRY, false).await?;
             let game = split.stage.game("world", "attic", "silent").await?;
             let pid = split.stage.pid("world")?;
             split.proxy.freeze();
@@ -52,6 +55,28 @@ fn f17_a_restart_that_can_not_be_delivered_expires() -> Result<()> {
                 "a restart that was carried out is said to have expired"
             );
             seen.saw("the restart expired, with an event; not executed on return (same pid, same instance); the next one is carried out");
+
+            // Nor does a host that dies forget that it was meant for then.
+            split.start_worker(&[]).await?;
+            split.linked().await?;
+            let pid = split.stage.pid("world")?;
+            split.proxy.freeze();
+            let asked = Instant::now();
+            split.stage.ask("world", "restart").await?;
+            split.stage.kill_host().await?;
+            // What was on its way to the worker would still be heard.
+            says(split.stage.worker("attic")?, BROKE, 1, DROPPED_WITHIN).await?;
+            tokio::time::sleep(Duration::from_secs(6).saturating_sub(asked.elapsed())).await;
+            split.stage.start_host(&[], HURRY).await?;
+            split.proxy.thaw();
+            split.linked().await?;
+            split.stage.worker_until("attic", "up to date", |shown| shown["observed_revision"] == shown["desired_revision"]).await?;
+            super::more_beats(&split.stage, 2).await?;
+            ensure!(split.stage.count("server.restart_expired", None).await? == 2, "it did not expire");
+            ensure!(split.stage.pid("world")? == pid && split.stage.alone()? == 2, "it was carried out by the next host");
+            seen.saw(
+                "the same with the host SIGKILLed right after it was asked: the next host withdraws the restart before any worker comes",
+            );
             Ok(())
         },
     )

@@ -2,16 +2,17 @@
 //! that no world restarts under its players an hour later, when a link is back. What should run is a
 //! level and stays wished for; only the restart expires.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use manman_common::{DesiredState, Revision, ServerId, WorkerId};
+use manman_common::{DesiredState, Revision, ServerId, Timestamp};
+use sqlx::PgConnection;
 
 use super::power::TRIES;
 use crate::app::{App, AppRef};
 use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
+use crate::db::restart::{PendingRestart, restart_find, restart_forget, restart_list, restart_put};
 use crate::db::server::{Server, Wish, revision_bump, server_change, server_get};
 
 /// Longer than a worker needs to come back from its own restart.
@@ -26,68 +27,67 @@ fn within() -> Duration {
     WITHIN
 }
 
-/// Restarts that may still expire, by server.
-#[derive(Debug, Default)]
-pub struct Restarts(Mutex<HashMap<ServerId, Pending>>);
-
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    /// What the wish goes back to.
-    before: u64,
-    /// The newest of them, and the revision in which it is wished for.
+/// Writes down, with the wish itself, that a restart may expire: a host that dies knows of it again.
+pub(super) async fn record(
+    app: &App,
+    conn: &mut PgConnection,
+    server: &Server,
     asked: u64,
     revision: Revision,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    let earlier = restart_find(conn, server.id).await?;
+    // Of several that wait the worker has heard none: all of them are taken back with the last.
+    let before = earlier.filter(|earlier| !is_taken(app, earlier)).map_or(server.restart_seq, |earlier| earlier.before);
+    restart_put(conn, &PendingRestart { server_id: server.id, worker_id: server.worker_id, before, asked, revision, asked_at: now }).await
 }
 
-impl Restarts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServerId, Pending>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Of several that wait the worker has heard none: all of them are taken back with the last.
-    fn add(&self, server: ServerId, asked: Pending, taken: impl FnOnce(Revision) -> bool) {
-        let mut pending = self.lock();
-        let before = pending.get(&server).filter(|earlier| !taken(earlier.revision)).map_or(asked.before, |earlier| earlier.before);
-        pending.insert(server, Pending { before, ..asked });
-    }
-
-    /// What waits, if this one is still the newest.
-    fn take(&self, server: ServerId, asked: u64) -> Option<Pending> {
-        let mut pending = self.lock();
-        pending.get(&server).filter(|newest| newest.asked == asked)?;
-        pending.remove(&server)
-    }
+/// Sees to it that a recorded restart is withdrawn after this time, if it has not been taken by then.
+pub(super) fn watch(app: &AppRef, server: ServerId, asked: u64) {
+    watch_for(app, server, asked, within());
 }
 
-/// Sees to it that a restart which was just wished for, in this revision of its worker, expires.
-pub(super) fn watch(app: &AppRef, server: &Server, asked: u64, revision: Revision) {
-    let (app, id, worker) = (Arc::clone(app), server.id, server.worker_id);
-    app.restarts.add(id, Pending { before: server.restart_seq, asked, revision }, |revision| taken(&app, worker, revision));
+fn watch_for(app: &AppRef, server: ServerId, asked: u64, wait: Duration) {
+    let app = Arc::clone(app);
     tokio::spawn(async move {
-        tokio::time::sleep(within()).await;
-        let Some(pending) = app.restarts.take(id, asked) else { return };
-        if !taken(&app, worker, pending.revision)
-            && let Err(error) = withdraw(&app, id, pending).await
-        {
-            tracing::warn!(server.id = %id, %error, "a restart that has expired could not be withdrawn");
+        tokio::time::sleep(wait).await;
+        if let Err(error) = settle(&app, server, asked).await {
+            tracing::warn!(server.id = %server, %error, "a restart that has expired could not be withdrawn; the next start of the host tries again");
         }
     });
 }
 
-fn taken(app: &App, worker: WorkerId, revision: Revision) -> bool {
-    app.fleet.machine(worker).is_none_or(|machine| machine.lock().observed_revision >= revision)
+/// What an earlier host has left. To be called before any worker can connect: what has expired in
+/// the meantime is not to reach one.
+pub async fn resume(app: &AppRef) -> sqlx::Result<()> {
+    let left = restart_list(&mut *app.db.acquire().await?).await?;
+    let now = clock::now();
+    for restart in left {
+        match within().saturating_sub(now.since(restart.asked_at)) {
+            Duration::ZERO => settle(app, restart.server_id, restart.asked).await?,
+            wait => watch_for(app, restart.server_id, restart.asked, wait),
+        }
+    }
+    Ok(())
 }
 
-/// Takes the restarts off the wish. A worker that has taken one, and whose word of it was lost, has
-/// carried it out, and does nothing again.
-async fn withdraw(app: &AppRef, id: ServerId, pending: Pending) -> sqlx::Result<()> {
+fn is_taken(app: &App, restart: &PendingRestart) -> bool {
+    app.fleet.machine(restart.worker_id).is_none_or(|machine| machine.lock().observed_revision >= restart.revision)
+}
+
+/// Takes the restarts off the wish, unless they were taken. A worker that has taken one, and whose
+/// word of it was lost, has carried it out, and does nothing again.
+async fn settle(app: &AppRef, id: ServerId, asked: u64) -> sqlx::Result<()> {
     for _ in 0..TRIES {
         let mut tx = app.db.begin().await?;
-        let Some(server) = server_get(&mut tx, id).await? else { return Ok(()) };
-        // Somebody has asked for something newer, or nothing is to run any more.
-        if server.desired != DesiredState::Running || server.restart_seq != pending.asked {
-            return Ok(());
-        }
+        let Some(restart) = restart_find(&mut tx, id).await?.filter(|newest| newest.asked == asked) else { return Ok(()) };
+        let server = server_get(&mut tx, id).await?;
+        // Somebody may have asked for something newer, or nothing is to run any more.
+        let is_wished = |server: &Server| server.desired == DesiredState::Running && server.restart_seq == asked;
+        let Some(server) = server.filter(|server| is_wished(server) && !is_taken(app, &restart)) else {
+            restart_forget(&mut tx, &restart).await?;
+            return tx.commit().await;
+        };
         let wish = Wish {
             name: server.name.clone(),
             request: server.request.clone(),
@@ -95,7 +95,7 @@ async fn withdraw(app: &AppRef, id: ServerId, pending: Pending) -> sqlx::Result<
             run_changed: false,
             desired: server.desired,
             stop_mode: server.stop_mode,
-            restart_seq: pending.before,
+            restart_seq: restart.before,
             purge: server.purge,
         };
         let now = clock::now();
@@ -104,13 +104,14 @@ async fn withdraw(app: &AppRef, id: ServerId, pending: Pending) -> sqlx::Result<
             tx.rollback().await?;
             continue;
         }
+        restart_forget(&mut tx, &restart).await?;
         let event = NewEvent {
             actor: "host".to_owned(),
             kind: "server.restart_expired",
             worker_id: Some(server.worker_id),
             server_id: Some(id),
             message: format!(
-                "the restart of server `{}` has expired: worker `{}` did not hear of it within {} s",
+                "the restart of server `{}` has expired: worker `{}` did not say within {} s that it had heard of it",
                 server.name,
                 server.worker_name,
                 within().as_secs()
@@ -129,21 +130,57 @@ async fn withdraw(app: &AppRef, id: ServerId, pending: Pending) -> sqlx::Result<
 
 #[cfg(test)]
 mod tests {
+    use manman_common::WorkerId;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::testing::TestHost;
 
-    #[test]
-    fn several_that_wait_are_taken_back_together_with_the_last() {
-        let restarts = Restarts::default();
-        let server = clock::new_server_id();
-        let pending = |before, asked| Pending { before, asked, revision: Revision::new(asked) };
-        restarts.add(server, pending(2, 5), |_| false);
-        restarts.add(server, pending(5, 7), |_| false);
-        assert!(restarts.take(server, 5).is_none(), "a newer one waits");
-        assert_eq!(restarts.take(server, 7).map(|pending| pending.before), Some(2));
-        assert!(restarts.take(server, 7).is_none(), "it is taken once");
+    async fn restart_seq(host: &TestHost, id: ServerId) -> u64 {
+        let mut conn = host.app.db.acquire().await.expect("a connection");
+        server_get(&mut conn, id).await.expect("it is read").expect("a server").restart_seq
+    }
 
-        restarts.add(server, pending(7, 9), |_| false);
-        restarts.add(server, pending(9, 11), |revision| revision == Revision::new(9));
-        assert_eq!(restarts.take(server, 11).map(|pending| pending.before), Some(9), "the one before was carried out");
+    async fn restart(host: &TestHost, id: ServerId) -> u64 {
+        host.call("POST", "/server/oa/restart", Value::Null).await.expect(202);
+        restart_seq(host, id).await
+    }
+
+    async fn heard(host: &TestHost, worker: WorkerId, token: &str) {
+        let seen = host.get(&format!("/worker/{worker}")).await.expect(200);
+        let beat = json!({ "observed_revision": seen["desired_revision"], "servers": [] });
+        host.call_as(token, "POST", &format!("/worker/{worker}/health"), beat).await.expect(200);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_heard_is_taken_back_together_and_what_was_heard_is_not() {
+        let host = TestHost::start().await;
+        let (worker, token) = host.worker("attic").await;
+        let made = host.call("POST", "/server", json!({ "game_id": "docker:manman/openarena", "name": "oa" })).await.expect(201);
+        let id: ServerId = made["id"].as_str().expect("an id").parse().expect("an id");
+        let status = json!({ "id": id, "generation": 1, "applied_generation": 1, "phase": "Ready" });
+        host.call_as(&token, "POST", &format!("/worker/{worker}/health"), json!({ "servers": [status] })).await.expect(200);
+
+        let before = restart_seq(&host, id).await;
+        let (first, second) = (restart(&host, id).await, restart(&host, id).await);
+        assert!(before < first && first < second, "{before} {first} {second}");
+        settle(&host.app, id, first).await.expect("it settles");
+        assert_eq!(restart_seq(&host, id).await, second, "a newer one waits");
+        settle(&host.app, id, second).await.expect("it settles");
+        assert_eq!(restart_seq(&host, id).await, before);
+        settle(&host.app, id, second).await.expect("once is enough");
+
+        let first = restart(&host, id).await;
+        heard(&host, worker, &token).await;
+        let second = restart(&host, id).await;
+        settle(&host.app, id, second).await.expect("it settles");
+        assert_eq!(restart_seq(&host, id).await, first, "the one before was carried out");
+        let third = restart(&host, id).await;
+        heard(&host, worker, &token).await;
+        // As the next host does.
+        resume(&host.app).await.expect("it goes on");
+        settle(&host.app, id, third).await.expect("it settles");
+        assert_eq!(restart_seq(&host, id).await, third);
+        assert_eq!(restart_list(&mut host.app.db.acquire().await.expect("a connection")).await.expect("they are read"), []);
     }
 }

@@ -29,7 +29,7 @@ use crate::app::{App, AppRef};
 use crate::db;
 use crate::db::server::Server;
 
-pub use expiry::Restarts;
+pub use expiry::resume as resume_restarts;
 pub(crate) use view::view;
 
 pub(crate) fn routes() -> OpenApiRouter<AppRef> {

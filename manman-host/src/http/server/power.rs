@@ -180,12 +180,15 @@ async fn change(app: &AppRef, caller: &Caller, mut server: Server, power: Power)
                 .audit(serde_json::json!({ "desired": server.desired }), serde_json::json!({ "desired": wish.desired, "asked": verb })),
         };
         event_insert(&mut tx, now, &event).await?;
+        if power == Power::Restart {
+            super::expiry::record(app, &mut tx, &server, wish.restart_seq, revision, now).await?;
+        }
         tx.commit().await?;
         app.fleet.event_recorded();
         app.fleet.desired_changed(app, server.worker_id);
         app.fleet.server_changed(server.id);
         if power == Power::Restart {
-            super::expiry::watch(app, &server, wish.restart_seq, revision);
+            super::expiry::watch(app, server.id, wish.restart_seq);
         }
         return find_server(app, &mut *app.db.acquire().await?, caller, &server.id.to_string()).await.map(Some);
     }
