@@ -9,9 +9,12 @@
 //! database, a thousand times a second.
 
 mod host;
+mod machine;
 mod net;
 mod people;
 mod rng;
+mod round;
+mod rows;
 mod truth;
 mod worker;
 mod world;

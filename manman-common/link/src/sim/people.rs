@@ -7,7 +7,8 @@ use manman_common::{CommandId, DesiredState, Generation, Revision, RunSpec, Serv
 use uuid::Uuid;
 
 use super::Bug;
-use super::host::{ServerRow, Waiting};
+use super::host::Waiting;
+use super::rows::ServerRow;
 use super::world::{Event, World};
 
 const SERVERS_MAX: usize = 3;
@@ -55,7 +56,7 @@ impl World {
         }
         // Whoever has put back a backup by hand looks first whether it knows that.
         if self.truth.host_unsure {
-            let heard = |row: &super::host::WorkerRow| row.lifted == Some(self.host.db.timeline) && row.open;
+            let heard = |row: &super::rows::WorkerRow| row.lifted == Some(self.host.db.timeline) && row.open;
             self.truth.host_unsure = !self.host.seats.iter().all(|seat| seat.sent.is_some()) || !self.host.db.workers.iter().all(heard);
             return;
         }
@@ -217,7 +218,7 @@ impl World {
         let known: Vec<(ServerId, Generation)> =
             self.host.db.servers.values().filter(linked).map(|row| (row.spec.id, row.spec.generation)).collect();
         for (server, generation) in known {
-            let newer = |machine: &super::worker::Machine| machine.live(server).any(|game| game.instance.generation > generation);
+            let newer = |machine: &super::machine::Machine| machine.live(server).any(|game| game.instance.generation > generation);
             if self.machines.iter().any(newer) {
                 self.host.db.touch(server);
             }
@@ -227,7 +228,7 @@ impl World {
         for server in servers {
             let Some(row) = self.host.db.servers.get(&server) else { continue };
             let newest = self.truth.epochs.get(&server).copied().unwrap_or(0);
-            let at_worker = |machine: &&super::worker::Machine| machine.worker == row.worker && !machine.scrapped;
+            let at_worker = |machine: &&super::machine::Machine| machine.worker == row.worker && !machine.scrapped;
             let refused = self.machines.iter().filter(at_worker).filter_map(|machine| machine.db.records.get(&server));
             let refused = refused.map(|record| record.spec.epoch).max().is_some_and(|epoch| epoch > row.spec.epoch);
             let nowhere = !self.machines.iter().any(|machine| {
@@ -336,7 +337,7 @@ impl World {
         for (server, row) in &backup.servers {
             // A move that nobody remembers, and of which the machine has not heard either.
             let newest = self.truth.epochs.get(server).copied().unwrap_or(0);
-            let marked = |machine: &super::worker::Machine| machine.disk.get(server).is_some_and(|seen| *seen >= newest);
+            let marked = |machine: &super::machine::Machine| machine.disk.get(server).is_some_and(|seen| *seen >= newest);
             if row.spec.epoch < newest && !self.machines.iter().filter(|machine| machine.worker == row.worker).all(marked) {
                 self.truth.loose.insert(*server);
             }

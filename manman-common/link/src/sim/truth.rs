@@ -7,7 +7,7 @@ use manman_common::wire::ProcessIdentity;
 use manman_common::{CommandId, DesiredState, Revision, ServerId, SessionEpoch};
 use manman_worker_core::{Record, Step};
 
-use super::host::{HostDb, ServerRow};
+use super::rows::{HostDb, ServerRow};
 use super::world::{UNKNOWN_AFTER, World};
 use crate::admission::{Admitted, Current};
 use crate::trust::Caution;
@@ -210,7 +210,7 @@ impl World {
         }
         for ((server, worker), release) in &self.host.db.releases {
             let holds =
-                |machine: &super::worker::Machine| machine.worker == *worker && machine.on && machine.live(*server).next().is_some();
+                |machine: &super::machine::Machine| machine.worker == *worker && machine.on && machine.live(*server).next().is_some();
             if !release.gone && self.machines.iter().any(holds) {
                 return Some(format!("worker {worker} still runs {server}, which was moved away"));
             }

@@ -1,218 +1,23 @@
-//! A worker on its machine: a database that outlives the process, games that outlive both, until the
-//! machine goes off.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! A worker's side of the link: it registers, beats, dials, keeps what it is told, and answers.
 
 use manman_common::error::GoneReason;
-use manman_common::link::{Hello, InventoryItem, Reply, ToHost, ToWorker};
-use manman_common::session::{Machine as Identity, Memory};
-use manman_common::status::ExitRecord;
+use manman_common::link::{Hello, Reply, ToHost, ToWorker};
 use manman_common::wire::{ProcessIdentity, WorkerEvent};
-use manman_common::{CommandId, DesiredState, InstanceId, Revision, RunId, ServerId, ServerSpec, SessionEpoch, Timestamp};
-use manman_worker_core::{
-    Failing, FailureKind, Instance, InstanceRef, InstanceState, Mode, Observation, Offer, Outcome, Plan, Record, Step, World as Sight,
-    begin, finish, offer, plan, seen,
-};
-use uuid::Uuid;
+use manman_common::{CommandId, DesiredState, InstanceId, RunId, ServerId, ServerSpec, Timestamp};
+use manman_worker_core::{Offer, offer};
 
 use super::Bug;
 use super::net::{Down, Registered, Up};
 use super::world::{Event, TICK, World};
 use crate::sync::{Next, Sync};
-use crate::trust::{Caution, Trust};
+use crate::trust::Caution;
 
 const REQUEST_TAKES: u64 = 5000;
 const BEATS: u64 = 4000;
 /// Whoever was superseded asks again seldom.
 const QUIET: u64 = 8000;
 
-#[derive(Clone, Default)]
-pub(super) struct WorkerDb {
-    pub(super) trust: Trust,
-    pub(super) session_epoch: SessionEpoch,
-    pub(super) state_seq: u64,
-    pub(super) have: Revision,
-    pub(super) events_stored: u64,
-    pub(super) met: bool,
-    pub(super) records: BTreeMap<ServerId, Record>,
-    pub(super) outbox: BTreeMap<u64, u64>,
-    event_seq: u64,
-    calls: BTreeMap<CommandId, Option<u16>>,
-}
-
-#[derive(Clone)]
-pub(super) struct Game {
-    pub(super) instance: Instance,
-    pub(super) epoch: u64,
-    pub(super) since: u64,
-}
-
-pub(super) struct Machine {
-    pub(super) worker: usize,
-    pub(super) identity: Identity,
-    /// Set up from another's disk, and nobody has said that it may.
-    pub(super) is_copy: bool,
-    pub(super) on: bool,
-    pub(super) scrapped: bool,
-    boot: u64,
-    pub(super) run: Option<Run>,
-    pub(super) db: WorkerDb,
-    pub(super) backup: Option<WorkerDb>,
-    /// It was restored to before a session that the host knows of.
-    pub(super) forgot: bool,
-    pub(super) games: BTreeMap<InstanceId, Game>,
-    /// The highest epoch that each data directory has seen.
-    pub(super) disk: BTreeMap<ServerId, u64>,
-}
-
-pub(super) struct Run {
-    pub(super) id: RunId,
-    request: Option<(u64, u64)>,
-    pub(super) session: bool,
-    quiet_until: u64,
-    next_beat: u64,
-    pub(super) conn: Option<u64>,
-    greeted_at: u64,
-    welcome: bool,
-    sync: Sync,
-    events_from: Option<u64>,
-    looked: bool,
-}
-
-impl Machine {
-    pub(super) fn new(worker: usize, name: &str) -> Self {
-        Self {
-            worker,
-            identity: Identity { hardware: vec![name.to_owned()], software: vec![format!("disk of {worker}")] },
-            is_copy: false,
-            on: false,
-            scrapped: false,
-            boot: 0,
-            run: None,
-            db: WorkerDb::default(),
-            backup: None,
-            forgot: false,
-            games: BTreeMap::new(),
-            disk: BTreeMap::new(),
-        }
-    }
-
-    /// Its disk in another box.
-    pub(super) fn copied(&self, name: &str) -> Self {
-        Self { is_copy: true, db: self.db.clone(), disk: self.disk.clone(), ..Self::new(self.worker, name) }
-    }
-
-    pub(super) fn live(&self, server: ServerId) -> impl Iterator<Item = &Game> {
-        self.games.values().filter(move |game| game.instance.server == server && game.instance.is_live())
-    }
-
-    fn mode(&self, bug: Option<Bug>) -> Mode {
-        match self.db.trust.caution() {
-            Caution::None => Mode::Normal,
-            Caution::Regressed if bug == Some(Bug::ObeysARegressedHost) => Mode::Normal,
-            Caution::Regressed => Mode::Regressed,
-            Caution::Quarantined if bug == Some(Bug::IgnoresQuarantine) => Mode::Normal,
-            Caution::Quarantined => Mode::Quarantined,
-        }
-    }
-
-    fn memory(&self) -> Memory {
-        Memory {
-            resume_token: self.db.trust.resume_token.clone(),
-            session_epoch: self.db.session_epoch,
-            state_seq: self.db.state_seq,
-            have_revision: self.db.have,
-            events_stored: self.db.events_stored,
-            timeline: self.db.trust.timeline,
-            blank: !self.db.met,
-            machine: self.db.trust.here.clone(),
-        }
-    }
-
-    fn inventory(&self) -> Vec<InventoryItem> {
-        self.db
-            .records
-            .values()
-            .map(|record| InventoryItem {
-                server: record.spec.id,
-                generation: record.spec.generation,
-                phase: manman_worker_core::phase_before_first_look(record),
-                instance: record.tried.instance,
-                epoch: record.spec.epoch,
-            })
-            .collect()
-    }
-}
-
 impl World {
-    pub(super) fn worker_starts(&mut self, machine: usize) {
-        if !self.machines[machine].on || self.machines[machine].run.is_some() {
-            return;
-        }
-        let id = RunId::from_uuid(Uuid::from_u128(u128::from(self.fresh())));
-        let at = &mut self.machines[machine];
-        let identity = at.identity.clone();
-        at.db.trust.started_on(identity);
-        at.db.state_seq += 1;
-        at.run = Some(Run {
-            id,
-            request: None,
-            session: false,
-            quiet_until: 0,
-            next_beat: 0,
-            conn: None,
-            greeted_at: 0,
-            welcome: false,
-            sync: Sync::new(at.db.have),
-            events_from: None,
-            looked: false,
-        });
-        self.after(1, Event::Tick { machine, run: id });
-    }
-
-    pub(super) fn worker_dies(&mut self, machine: usize) {
-        let Some(run) = self.machines[machine].run.take() else { return };
-        if let Some(conn) = run.conn {
-            self.close_conn(conn);
-        }
-    }
-
-    pub(super) fn power_on(&mut self, machine: usize) {
-        let at = &mut self.machines[machine];
-        if at.on || at.scrapped {
-            return;
-        }
-        at.on = true;
-        at.boot += 1;
-        self.worker_starts(machine);
-    }
-
-    pub(super) fn power_off(&mut self, machine: usize) {
-        self.worker_dies(machine);
-        let now = self.stamp();
-        let at = &mut self.machines[machine];
-        at.on = false;
-        for game in at.games.values_mut().filter(|game| game.instance.is_live()) {
-            let exit = ExitRecord { reason: Some("the machine went off".to_owned()), at: Some(now), ..ExitRecord::default() };
-            game.instance.state = InstanceState::Exited(exit);
-        }
-    }
-
-    /// The process is gone between two steps; what it has written stays.
-    fn crashes(&mut self, machine: usize) -> bool {
-        if !self.rng.chance(self.crashes) {
-            return false;
-        }
-        self.note(format_args!("machine {machine}: the worker is killed between two steps"));
-        self.worker_dies(machine);
-        self.after(500, Event::WorkerStarts { machine });
-        true
-    }
-
-    fn run_is(&self, machine: usize, run: RunId) -> bool {
-        self.machines[machine].run.as_ref().is_some_and(|current| current.id == run)
-    }
-
     pub(super) fn tick(&mut self, machine: usize, run: RunId) {
         if !self.run_is(machine, run) {
             return;
@@ -348,7 +153,7 @@ impl World {
         }
     }
 
-    fn says(&mut self, machine: usize, frame: ToHost) {
+    pub(super) fn says(&mut self, machine: usize, frame: ToHost) {
         if let Some(conn) = self.machines[machine].run.as_ref().and_then(|run| run.conn) {
             self.send_up(machine, Up::Frame { conn, frame });
         }
@@ -468,7 +273,7 @@ impl World {
         self.sends_events(machine);
     }
 
-    fn sends_events(&mut self, machine: usize) {
+    pub(super) fn sends_events(&mut self, machine: usize) {
         let at = &mut self.machines[machine];
         let Some(run) = &mut at.run else { return };
         let Some(from) = run.events_from else { return };
@@ -520,165 +325,5 @@ impl World {
             }
         };
         self.says(machine, ToHost::Reply { id, reply: Reply { status, body: serde_json::Value::Null } });
-    }
-
-    /// One round of the worker's loop: look, fold in, plan, write down, do.
-    pub(super) fn acts(&mut self, machine: usize) {
-        let (now, bug) = (self.stamp(), self.bug);
-        let at = &mut self.machines[machine];
-        let Some(run) = &mut at.run else { return };
-        let first_look = !std::mem::replace(&mut run.looked, true);
-        let mode = at.mode(bug);
-        let mut observed = BTreeMap::new();
-        let mut keys = BTreeMap::new();
-        let mut happened = 0;
-        for (server, record) in &mut at.db.records {
-            let instances: Vec<Instance> =
-                at.games.values().filter(|game| game.instance.server == *server).map(|game| game.instance.clone()).collect();
-            happened += seen(*server, record, &instances, mode, now, first_look).len();
-            observed.insert(*server, Observation::Known(instances));
-            keys.insert(*server, "key".to_owned());
-        }
-        let (nothing, none) = (BTreeMap::new(), BTreeSet::new());
-        let Plan { steps, statuses, .. } = plan(Sight {
-            now,
-            mode,
-            records: &at.db.records,
-            observed: &observed,
-            in_flight: &BTreeMap::new(),
-            install_keys: &keys,
-            last: &nothing,
-            leased: &none,
-            has_room: true,
-        });
-        self.writes_events(machine, happened);
-        for step in steps {
-            if !self.does(machine, &step, now) {
-                return;
-            }
-        }
-        self.says(machine, ToHost::Status { servers: statuses.into_values().collect() });
-        self.sends_events(machine);
-    }
-
-    fn writes_events(&mut self, machine: usize, count: usize) {
-        for _ in 0..count {
-            let unique = self.fresh();
-            let at = &mut self.machines[machine];
-            at.db.event_seq += 1;
-            at.db.state_seq += 1;
-            at.db.outbox.insert(at.db.event_seq, unique);
-            // What a copy has to tell is lost with it, unless it is the one.
-            if !at.is_copy {
-                self.truth.events.insert(unique, at.worker);
-            }
-        }
-    }
-
-    /// Answers whether the process still lives.
-    fn does(&mut self, machine: usize, step: &Step, now: Timestamp) -> bool {
-        let fresh = InstanceId::from_uuid(Uuid::from_u128(u128::from(self.fresh())));
-        let server = step.server();
-        let Some(record) = self.machines[machine].db.records.get_mut(&server) else { return true };
-        let happened = begin(record, step, now, fresh).len();
-        let (spec, starting) = (record.spec.clone(), record.tried.starting);
-        self.writes_events(machine, happened);
-        if self.crashes(machine) {
-            return false;
-        }
-        let outcome = self.takes_effect(machine, step, &spec, starting, now);
-        if self.crashes(machine) {
-            return false;
-        }
-        let Some(record) = self.machines[machine].db.records.get_mut(&server) else { return true };
-        let happened = finish(record, step, outcome, now).len();
-        self.writes_events(machine, happened);
-        true
-    }
-
-    fn takes_effect(&mut self, machine: usize, step: &Step, spec: &ServerSpec, starting: Option<InstanceId>, now: Timestamp) -> Outcome {
-        self.check_step(machine, step);
-        let (since, bug) = (self.now, self.bug);
-        let at = &mut self.machines[machine];
-        match step {
-            Step::Install { .. } => {}
-            Step::Start { server } => {
-                let seen = at.disk.get(server).copied().unwrap_or(0);
-                if spec.epoch < seen && bug != Some(Bug::TakesLowerEpochs) {
-                    let reason = format!("this world was moved away in epoch {seen}");
-                    return Outcome::Failed(Failing { kind: FailureKind::Final, condition: "Epoch".to_owned(), reason, hint: None });
-                }
-                at.disk.insert(*server, spec.epoch);
-                let Some(id) = starting else { return Outcome::Done };
-                let instance = Instance {
-                    server: *server,
-                    id,
-                    reference: InstanceRef::Container(String::new()),
-                    state: InstanceState::Running { since: now },
-                    generation: spec.generation,
-                    restart_seq: spec.restart_seq,
-                    run_hash: 0,
-                };
-                at.games.entry(id).or_insert(Game { instance, epoch: spec.epoch, since });
-                self.check_epoch(machine, *server, spec.epoch);
-            }
-            Step::Stop { instance, .. } => {
-                if let Some(game) = at.games.get_mut(instance).filter(|game| game.instance.is_live()) {
-                    let exit = ExitRecord { code: Some(0), at: Some(now), ..ExitRecord::default() };
-                    game.instance.state = InstanceState::Exited(exit.clone());
-                    return Outcome::Ended(exit);
-                }
-            }
-            Step::Remove { instance, .. } => {
-                at.games.remove(instance);
-            }
-            Step::Purge { server } => {
-                at.disk.remove(server);
-            }
-        }
-        Outcome::Done
-    }
-
-    /// Its database is put back to what it was.
-    pub(super) fn worker_restored(&mut self, machine: usize) {
-        let Some(backup) = self.machines[machine].backup.clone() else { return };
-        self.worker_dies(machine);
-        let worker = self.machines[machine].worker;
-        let confirmed = self.truth.confirmed.get(&worker).copied().unwrap_or_default();
-        let at = &mut self.machines[machine];
-        at.forgot = backup.session_epoch < confirmed && backup.met;
-        for (server, record) in &backup.records {
-            let newest = self.truth.epochs.get(server).copied().unwrap_or(0);
-            if record.spec.epoch < newest && at.disk.get(server).is_none_or(|seen| *seen < newest) {
-                self.truth.loose.insert(*server);
-            }
-        }
-        at.db = backup;
-        self.truth.restored_workers.insert(worker);
-        self.after(300, Event::WorkerStarts { machine });
-    }
-
-    /// Its database is lost; the file beside it still says who it is.
-    pub(super) fn worker_blanked(&mut self, machine: usize) {
-        self.worker_dies(machine);
-        // With a host that forgot a move, too, only the game itself knows where it belongs.
-        for record in self.machines[machine].db.records.values() {
-            let row = self.host.db.servers.get(&record.spec.id);
-            if row.is_none_or(|row| row.spec.epoch < record.spec.epoch) {
-                self.truth.loose.insert(record.spec.id);
-            }
-        }
-        let at = &mut self.machines[machine];
-        let session_epoch = at.db.session_epoch;
-        at.db = WorkerDb { session_epoch, ..WorkerDb::default() };
-        at.forgot = false;
-        self.truth.restored_workers.insert(at.worker);
-        self.after(300, Event::WorkerStarts { machine });
-    }
-
-    /// A person at the machine, or the host on a person's word: this box is the worker now.
-    pub(super) fn is_the_one(&mut self, machine: usize) {
-        let at = &mut self.machines[machine];
-        at.is_copy = false;
     }
 }

@@ -8,11 +8,12 @@ use manman_common::{RunId, ServerId, Timestamp};
 use uuid::Uuid;
 
 use super::Bug;
-use super::host::{Host, HostDb, Seat, WorkerRow};
+use super::host::{Host, Seat};
+use super::machine::Machine;
 use super::net::{Down, Net, Up};
 use super::rng::Rng;
+use super::rows::{HostDb, WorkerRow};
 use super::truth::Truth;
-use super::worker::Machine;
 use crate::admission::TokenHash;
 
 /// Milliseconds between two rounds of a worker.
