@@ -25,6 +25,7 @@ pub(crate) fn measure() {
             generation: spec.generation,
             restart_seq: spec.restart_seq,
             run_hash: run_hash(&spec.run),
+            degraded: false,
         };
         let mut record = Record { spec, origin: Origin::Host, offered_hash: 0, changed_here: false, tried: Tried::default() };
         record.tried.installed = Some("image".to_owned());

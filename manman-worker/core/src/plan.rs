@@ -325,6 +325,7 @@ mod tests {
             generation: Generation::new(generation),
             restart_seq: 0,
             run_hash: run_hash(&wish.run),
+            degraded: false,
         };
         assert_eq!(steps(record, &at(3), Mode::Normal).len(), 1, "an ordinary stop");
         assert_eq!(steps(record, &at(4), Mode::Normal), [], "the record is older than the game");

@@ -138,6 +138,11 @@ fn conditions(sight: &Sight<'_>, phase: Phase, last: Option<&ServerStatus>) -> V
     if !sight.surplus.is_empty() {
         add("Duplicate", "more than one instance runs; the others are being stopped".to_owned(), None, since("Duplicate"));
     }
+    if sight.keeper.is_some_and(|keeper| keeper.degraded) {
+        let message = "its shim was killed and the game goes on without: how it ends may stay unknown".to_owned();
+        let hint = Some("restart it when nobody plays; the next instance has a shim again".to_owned());
+        add("Degraded", message, hint, since("Degraded"));
+    }
     let would_start = sight.record.spec.desired == DesiredState::Running && !phase.is_live();
     if sight.mode == Mode::Frozen && would_start {
         let hint = Some("unfreeze the worker to let it start".to_owned());

@@ -76,6 +76,9 @@ pub struct Instance {
     pub restart_seq: u64,
     /// [`run_hash`](crate::run_hash) of what it was started with.
     pub run_hash: u64,
+    /// It runs without what was to hold it, a shim that was killed: it can be spoken to and stopped,
+    /// and how it ends may stay unknown.
+    pub degraded: bool,
 }
 
 impl Instance {
@@ -159,6 +162,8 @@ pub struct Tried {
     pub starting: Option<InstanceId>,
     /// The instance that was met last and has not been seen to end.
     pub instance: Option<InstanceId>,
+    /// An instance of which it was told that it is degraded.
+    pub degraded: Option<InstanceId>,
     /// When that instance met its ready rule, and whether it still does.
     pub ready_at: Option<Timestamp>,
     pub unready: bool,

@@ -2,9 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::time::Instant;
 
 use super::DriverError;
 use super::shim::retry;

@@ -235,6 +235,7 @@ impl Driver for FakeDriver {
                     generation: spec.generation,
                     restart_seq: spec.restart_seq,
                     run_hash: run_hash(&spec.run),
+                    degraded: false,
                 },
             );
             if behaviour.start_breaks_off {

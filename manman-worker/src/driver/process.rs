@@ -42,6 +42,8 @@ use crate::logs::{LogBook, LogBooks};
 
 /// A shim that has written its last record only closes files.
 const SHIM_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// A shim whose game runs answers within milliseconds.
+const MET_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct ProcessDriver {
     servers_dir: PathBuf,
@@ -231,7 +233,12 @@ impl Driver for Processes {
     }
 
     async fn start(&self, spec: &ServerSpec, instance: InstanceId) -> Result<InstanceRef, DriverError> {
-        start::start(&self.0, spec, instance).await
+        let started = start::start(&self.0, spec, instance).await?;
+        if let Some(held) = self.0.holds.get(instance) {
+            // It runs whether or not: a shim that does not answer is no failed start.
+            let _ = tokio::time::timeout(MET_WITHIN, held.met()).await;
+        }
+        Ok(started)
     }
 
     async fn grant_lease(&self, server: ServerId, live: Option<&Instance>, lease: Option<Lease>) -> Result<(), DriverError> {

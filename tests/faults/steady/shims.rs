@@ -1,14 +1,19 @@
 //! The shim is killed, alone or with its worker (rows 3, 4).
 
 use manman_e2e::faults::scenario;
-use manman_e2e::{Result, ensure, follow};
+use manman_e2e::{Result, ensure, eventually, follow};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::stage::{SOON, Stage, kill};
 
 fn only(pids: &[i32]) -> Result<i32> {
     ensure!(pids.len() == 1, "not one but {pids:?}");
     Ok(pids[0])
+}
+
+fn is_degraded(shown: &Value) -> bool {
+    shown["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(|condition| condition["type"] == "Degraded"))
 }
 
 #[test]
@@ -28,13 +33,18 @@ fn f03_shim_killed() -> Result<()> {
         ensure!(shown["restarts"] == 0 && stage.pid("world")? == game, "{shown:#}");
         ensure!(stage.send("world", "hello").await?.contains("got hello"), "its console is dead");
         seen.saw("the game lives, prints on into its log and answers its console, and its log says that the shim was killed");
-        let told: Vec<_> = stage.events(Some(&shown["id"])).await?.iter().map(|event| event["kind"].to_string()).collect();
-        seen.saw(if told.iter().any(|kind| kind.contains("degraded")) { "event server.degraded" } else { "no event of its own" });
+        let shown = stage.until("world", "shown as degraded", is_degraded).await?;
+        eventually("it is told once", async || match stage.count("server.degraded", Some(&shown["id"])).await {
+            Ok(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
+        seen.saw("event server.degraded, once, and a condition that says so");
 
         // Its worker is its parent now, so the code is known.
         let _ = stage.send("world", "break").await;
         let shown = stage.until("world", "restarted", |shown| shown["restarts"] == 1 && shown["phase"] == "Ready").await?;
-        ensure!(shown["exit"]["code"] == 3, "{shown:#}");
+        ensure!(shown["exit"]["code"] == 3 && !is_degraded(&shown), "{shown:#}");
         seen.saw("its exit code 3 was kept");
 
         // With another worker than the one that started the shim, nobody can be told the code.

@@ -60,6 +60,7 @@ impl Machine {
             generation: spec.generation,
             restart_seq: spec.restart_seq,
             run_hash: run_hash(&spec.run),
+            degraded: false,
         };
         self.instances.insert(id, instance);
     }

@@ -61,6 +61,10 @@ pub fn seen(server: ServerId, record: &mut Record, instances: &[Instance], mode:
             let data = json!({ "instance": keeper_id, "restarts": record.tried.restarts });
             happenings.push(Happening::new("server.adopted", "runs and has been adopted", data));
         }
+        if keeper.degraded && record.tried.degraded.replace(keeper_id) != Some(keeper_id) {
+            let message = "goes on without its shim, which was killed: how it ends may stay unknown";
+            happenings.push(Happening::new("server.degraded", message, json!({ "instance": keeper_id })));
+        }
         forget_stops_no_longer_meant(record, keeper_id, keeper.restart_seq, mode, now);
     }
     // A host that is told so forgets the server, so it is not told where its wish is doubted.

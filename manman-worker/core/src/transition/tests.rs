@@ -34,6 +34,7 @@ fn instance(record: &Record, number: u128, state: InstanceState) -> Instance {
         generation: record.spec.generation,
         restart_seq: 0,
         run_hash: run_hash(&record.spec.run),
+        degraded: false,
     }
 }
 
@@ -52,6 +53,19 @@ fn running(record: &mut Record, number: u128, now: Timestamp) {
     let _ = finish(record, &start, Outcome::Done, now);
     let live = instance(record, number, InstanceState::Running { since: now });
     assert_eq!(look(record, &[live], now), Vec::<&str>::new());
+}
+
+#[test]
+fn a_game_without_its_shim_is_told_of_once_and_the_next_one_has_a_shim_again() {
+    let mut record = record(RestartPolicy::Always);
+    running(&mut record, 10, at(0));
+    let mut live = instance(&record, 10, InstanceState::Running { since: at(0) });
+    live.degraded = true;
+    assert_eq!(look(&mut record, std::slice::from_ref(&live), at(5)), ["server.degraded"]);
+    assert_eq!(look(&mut record, &[live], at(6)), Vec::<&str>::new());
+    let dead = instance(&record, 10, InstanceState::Exited(exit(1, at(7))));
+    look(&mut record, &[dead], at(7));
+    running(&mut record, 11, at(8));
 }
 
 #[test]

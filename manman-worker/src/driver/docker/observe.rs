@@ -141,6 +141,7 @@ pub(super) fn instance(id: String, fields: &Fields, state: InstanceState) -> Ins
         generation: fields.generation,
         restart_seq: fields.restart_seq,
         run_hash: fields.run_hash,
+        degraded: false,
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Held {
     rungs: broadcast::Sender<usize>,
     /// Copies of the game's terminal or pipes: while they are open, the shim's death is not the game's.
     stdio: Mutex<Vec<OwnedFd>>,
+    /// Whether the shim was spoken to once, and with that those copies are here.
+    met: watch::Sender<bool>,
     /// What types into a game whose shim was killed.
     input: Mutex<Option<OwnedFd>>,
     /// What the shim's successor has to keep, should it die before its game.
@@ -58,6 +60,7 @@ impl Held {
             ended: watch::Sender::new(false),
             rungs: broadcast::Sender::new(RUNGS_MAX),
             stdio: Mutex::default(),
+            met: watch::Sender::new(false),
             input: Mutex::default(),
             lease: watch::Sender::new(None),
             stuck: watch::Sender::new(Vec::new()),
@@ -162,9 +165,15 @@ impl Held {
         self.lines.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_connected(&self) -> bool {
-        !lock(&self.stdio).is_empty()
+    /// Returns once the death of the shim would no longer cost the game its output, or nothing of the
+    /// instance is heard any more.
+    pub(crate) async fn met(&self) {
+        let mut met = self.met.subscribe();
+        // Cancel-safe: both wait on levels.
+        tokio::select! {
+            _ = met.wait_for(|met| *met) => {}
+            () = self.ended() => {}
+        }
     }
 
     pub(super) fn keep_input(&self, input: Option<OwnedFd>) {
@@ -222,6 +231,7 @@ async fn listen(held: std::sync::Weak<Held>, run: RunDir, book: LogBook, changes
             Ok(connected) => {
                 let Some(held) = held.upgrade() else { return };
                 *lock(&held.stdio) = connected.stdio;
+                held.met.send_replace(true);
                 if let Some(state) = &connected.state {
                     held.take_state(state);
                 }

@@ -170,6 +170,7 @@ impl RunDir {
             generation: self.about.generation,
             restart_seq: self.about.restart_seq,
             run_hash: self.about.run_hash,
+            degraded: matches!(found, Look::Abandoned { child: Some(_), .. }),
         }
     }
 }

@@ -25,6 +25,7 @@ fn a_thousand_running_servers_that_need_nothing_are_planned_in_a_moment() {
             generation: record.spec.generation,
             restart_seq: 0,
             run_hash: run_hash(&record.spec.run),
+            degraded: false,
         };
         record.tried.installed = Some("image".to_owned());
         record.tried.instance = Some(instance.id);

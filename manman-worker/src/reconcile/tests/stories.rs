@@ -260,6 +260,7 @@ async fn strangers_and_leftovers() {
         generation: Generation::new(1),
         restart_seq: 0,
         run_hash: manman_worker_core::run_hash(&wish.run),
+        degraded: false,
     };
     let running = InstanceState::Running { since: clock::now() };
     rig.machine.insert(instance(orphan, 70, running.clone()));
