@@ -1,10 +1,10 @@
 //! Games that will not go (row 24).
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use manman_e2e::faults::scenario;
 use manman_e2e::{Result, ensure, eventually_within};
+use manman_test_ice::Ice;
 
 use crate::stage::{SOON, Stage};
 
@@ -30,32 +30,6 @@ fn f24_game_that_will_not_go() -> Result<()> {
     })
 }
 
-/// Processes that can not be killed: in a frozen group of cgroup v1, SIGKILL waits.
-struct Ice(PathBuf);
-
-impl Ice {
-    fn around(pid: i32) -> Option<Self> {
-        let root = Path::new("/sys/fs/cgroup/freezer");
-        let ice = Self(root.join(format!("manman-fault-{}", std::process::id())));
-        std::fs::create_dir(&ice.0).ok()?;
-        std::fs::write(ice.0.join("cgroup.procs"), pid.to_string()).ok()?;
-        std::fs::write(ice.0.join("freezer.state"), "FROZEN").ok()?;
-        Some(ice)
-    }
-}
-
-impl Drop for Ice {
-    fn drop(&mut self) {
-        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
-        for _ in 0..200 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
 #[test]
 fn f24_process_that_no_signal_reaches() -> Result<()> {
     scenario(24, "a child that SIGKILL does not end (frozen by cgroup v1, as one in state D) outlives the stop of its game", async |seen| {
@@ -63,10 +37,7 @@ fn f24_process_that_no_signal_reaches() -> Result<()> {
         let shown = stage.game("world", "attic", "ignore-term,deaf,daemon").await?;
         let all = stage.pids("world");
         ensure!(all.len() == 2, "{all:?}");
-        let Some(ice) = Ice::around(all[1]) else {
-            seen.not_here("no freezer of cgroup v1 to make a process that can not be killed");
-            return Ok(());
-        };
+        let ice = Ice::around(all[1])?;
         stage.ask("world", "stop").await?;
         eventually_within(SOON, "it is said that the stop is stuck", async || {
             match stage.count("server.stop_stuck", Some(&shown["id"])).await {

@@ -1,10 +1,10 @@
 //! One world never runs twice: epochs, leases, and what outlives SIGKILL.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manman_common::spec::{FileEntry, FileFormat, FileSpec, FileValue, StopMode};
 use manman_shim::journal::{self, Event};
+use manman_test_ice::Ice;
 use manman_worker_core::{Instance, InstanceState};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -140,39 +140,19 @@ async fn a_stop_from_outside_is_not_taken_for_the_games_own_wish() {
     assert!(exit.reason.is_some(), "{exit:?}");
 }
 
-/// A freezer of version 1: what is frozen in it does not even hear SIGKILL, as if it hung in the kernel.
-struct Ice(PathBuf);
-
-impl Drop for Ice {
-    fn drop(&mut self) {
-        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
-        for _ in 0..200 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
 #[tokio::test]
 async fn what_outlives_sigkill_is_said_and_nothing_is_started_beside_it() {
-    let rig = Rig::new();
-    let spec = rig.spec();
-    let leaf = Path::new("/sys/fs/cgroup/freezer").join(format!("manman-ice-{}", spec.id));
-    if std::fs::create_dir(&leaf).is_err() || !leaf.join("freezer.state").exists() {
-        eprintln!("skipped: no freezer that may be used here");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can freeze a process");
         return;
     }
-    let ice = Ice(leaf);
+    let rig = Rig::new();
+    let spec = rig.spec();
     let instance = rig.start(&spec).await;
     rig.type_in(&instance, "leave").await;
     let log = rig.printed(spec.id, "left ").await;
     let left: i32 = log.iter().find_map(|line| line.strip_prefix("left ")).expect("a pid").parse().expect("a number");
-    std::fs::write(ice.0.join("cgroup.procs"), left.to_string()).expect("it is moved");
-    std::fs::write(ice.0.join("freezer.state"), "FROZEN").expect("it freezes");
-    let state = || std::fs::read_to_string(ice.0.join("freezer.state")).expect("its state");
-    until("it is frozen", async || (state().trim() == "FROZEN").then_some(())).await;
+    let ice = Ice::around(left).expect("it freezes");
     let stop = || rig.driver.stop(&instance, &[], StopMode::Kill, std::sync::Arc::new(|_| {}));
     for _ in 0..2 {
         let error = stop().await.expect_err("it lives");
@@ -183,7 +163,7 @@ async fn what_outlives_sigkill_is_said_and_nothing_is_started_beside_it() {
     assert!(error.what.contains("is locked"), "{error:?}");
     assert!(matches!(rig.listed(&instance).await.state, InstanceState::Running { .. }));
     assert!(lives(left));
-    std::fs::write(ice.0.join("freezer.state"), "THAWED").expect("it thaws");
+    drop(ice);
     // Its shim may not have seen it yet.
     let exit = until("it ends", async || stop().await.ok()).await;
     assert_eq!(exit.signal, Some(9), "{exit:?}");
