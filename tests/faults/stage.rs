@@ -228,14 +228,8 @@ impl Stage {
         self.worker_until(worker, "alive", |seen| seen["status"] == "alive").await
     }
 
-    pub(crate) async fn worker_until(&self, worker: &str, what: &str, mut enough: impl FnMut(&Value) -> bool) -> Result<Value> {
-        let client = self.client()?;
-        eventually_within(SOON, &format!("{worker} is {what}"), async || {
-            let seen: Result<Value, _> = client.call(reqwest::Method::GET, &format!("/worker/{worker}"), None::<&()>).await;
-            let seen = seen.map_err(|error| format!("{error:#}"))?;
-            if enough(&seen) { Ok(seen) } else { Err(seen.to_string()) }
-        })
-        .await
+    pub(crate) async fn worker_until(&self, worker: &str, what: &str, enough: impl FnMut(&Value) -> bool) -> Result<Value> {
+        self.shown_until(&format!("/worker/{worker}"), &format!("{worker} is {what}"), enough).await
     }
 
     /// Makes a server that is wanted running, and answers at once.
@@ -278,10 +272,15 @@ impl Stage {
             .await
     }
 
-    pub(crate) async fn until(&self, name: &str, what: &str, mut enough: impl FnMut(&Value) -> bool) -> Result<Value> {
+    pub(crate) async fn until(&self, name: &str, what: &str, enough: impl FnMut(&Value) -> bool) -> Result<Value> {
+        self.shown_until(&format!("/server/{name}"), &format!("{name} is {what}"), enough).await
+    }
+
+    /// Asks for a thing again and again, and gives it as it is once it is as it should be.
+    async fn shown_until(&self, path: &str, what: &str, mut enough: impl FnMut(&Value) -> bool) -> Result<Value> {
         let client = self.client()?;
-        eventually_within(SOON, &format!("{name} is {what}"), async || {
-            let seen: Result<Value, _> = client.call(reqwest::Method::GET, &format!("/server/{name}"), None::<&()>).await;
+        eventually_within(SOON, what, async || {
+            let seen: Result<Value, _> = client.call(reqwest::Method::GET, path, None::<&()>).await;
             let seen = seen.map_err(|error| format!("{error:#}"))?;
             if enough(&seen) { Ok(seen) } else { Err(seen.to_string()) }
         })

@@ -31,7 +31,7 @@ pub use engine::Engine;
 pub use freeze_proxy::{FreezeProxy, Links, Way};
 pub use home::{Home, HostProcess, WorkerProcess, containers_of_server};
 pub use ports::free_port;
-pub use process::{Output, Program, binary};
+pub use process::{Output, Program, binary, run};
 pub use query::openarena;
 pub use transcript::{Transcript, follow};
 pub use wait::{eventually, eventually_within};

@@ -159,7 +159,7 @@ fn collect(stream: Option<impl AsyncRead + Unpin + Send + 'static>, lines: &Arc<
 }
 
 /// Runs a program to its end.
-pub(crate) async fn run(program: &Path, configure: impl FnOnce(&mut Command)) -> Result<Output> {
+pub async fn run(program: &Path, configure: impl FnOnce(&mut Command)) -> Result<Output> {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).kill_on_drop(true);
     configure(&mut command);

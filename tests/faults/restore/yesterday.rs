@@ -1,7 +1,7 @@
 //! A database that went back in time: the worker's (row 12), the host's (row 11).
 
 use manman_e2e::faults::scenario;
-use manman_e2e::{Context, Database, Result, ensure};
+use manman_e2e::{Context, Database, Result, binary, ensure, run};
 use serde_json::{Value, json};
 
 use super::{Yesterday, effect};
@@ -143,6 +143,31 @@ fn f11_a_host_with_the_database_of_yesterday_stops_and_deletes_nothing() -> Resu
             stage.until("keeps", "Ready without a reserve", |shown| shown["phase"] == "Ready" && shown["conditions"] == json!([])).await?;
         ensure!(shown["generation"] == shown["applied_generation"], "{shown:#}");
         seen.saw("the diff named what would stop and what the host had forgotten; after a typed confirmation just that was stopped");
+        stage.alone()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn f11_a_person_says_that_the_database_of_a_running_host_was_restored() -> Result<()> {
+    scenario(11, "`manman-host restored` beside a running host, as after a restore that nothing else could tell of", async |seen| {
+        let stage = Stage::with("always", &["box"]).await?;
+        stage.game("world", "box", "").await?;
+        let pid = stage.pid("world")?;
+        let database = stage.database.as_ref().context("a database")?.url();
+        let said = run(&binary("manman-host")?, |command| {
+            command.args(["restored", "--database-url", &database]);
+        })
+        .await?
+        .success()?;
+        stage.worker_until("box", "linked with reserve", |seen| seen["rebase_needed"] == true && seen["linked"] == true).await?;
+        stage.ask("world", "stop").await?;
+        stage.with_condition("world", "HostRegressed").await?;
+        ensure!(stage.pid("world")? == pid && stage.count("host.regressed", None).await? == 1, "{said}");
+        seen.saw("the running host took a new timeline, and a stop was not heeded");
+        stage.home.manman(&["worker", "rebase", "box", "--yes", "box"]).await?.success()?;
+        stage.phase("world", "Stopped").await?;
+        seen.saw("it was after `manman worker rebase box --yes box`");
         stage.alone()?;
         Ok(())
     })
