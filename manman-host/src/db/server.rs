@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use change::{NewServer, Wish, revision_bump, server_change, server_insert, server_name_is_free};
 pub use list::{ServerFilter, ServerKey, server_list};
-pub use relocate::{Relocation, release_gone, server_keep, server_relocate};
+pub use relocate::{Relocation, release_gone, server_keep, server_relocate, server_told};
 
 use super::{BadRow, moment};
 

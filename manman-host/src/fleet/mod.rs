@@ -76,6 +76,8 @@ pub struct Fleet {
 pub(crate) struct Held {
     pub(crate) worker: WorkerId,
     pub(crate) status: Option<Arc<ServerStatus>>,
+    /// Its worker has said so to this host; a word out of the table may be of another day.
+    told: bool,
     /// When its worker last mentioned it.
     seen: Instant,
     /// Newer than in the database.
@@ -140,6 +142,12 @@ impl Fleet {
     #[must_use]
     pub fn server_status(&self, server: ServerId) -> Option<Arc<ServerStatus>> {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).get(&server).and_then(|held| held.status.clone())
+    }
+
+    /// The same, but only what its worker has said to this host: a table may be of yesterday.
+    pub(crate) fn server_word(&self, server: ServerId) -> Option<Arc<ServerStatus>> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.get(&server).filter(|held| held.told).and_then(|held| held.status.clone())
     }
 
     /// Servers whose game is Ready: where each runs, and when its worker last mentioned it.

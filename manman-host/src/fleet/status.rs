@@ -33,7 +33,8 @@ impl Fleet {
         let rows = report::report_all(&mut conn).await?;
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            let held = Held { worker: row.worker, status: row.status.map(Arc::new), seen: now, unsaved: false, silence_told: false };
+            let held =
+                Held { worker: row.worker, status: row.status.map(Arc::new), told: false, seen: now, unsaved: false, silence_told: false };
             servers.insert(row.id, held);
         }
         Ok(())
@@ -114,6 +115,7 @@ impl Fleet {
             match servers.get_mut(&status.id) {
                 Some(held) if held.worker == machine.id => {
                     held.seen = now;
+                    held.told |= held.status.as_ref().is_none_or(|known| known.generation <= status.generation);
                     if std::mem::take(&mut held.silence_told) {
                         woken.push(status.id);
                     }
@@ -175,7 +177,7 @@ impl Fleet {
 
     /// The server is this worker's from now on, which has not said anything of it yet.
     pub(crate) fn server_moved(&self, server: ServerId, worker: WorkerId) {
-        let held = Held { worker, status: None, seen: clock::instant(), unsaved: false, silence_told: false };
+        let held = Held { worker, status: None, told: false, seen: clock::instant(), unsaved: false, silence_told: false };
         self.servers.write().unwrap_or_else(PoisonError::into_inner).insert(server, held);
     }
 
@@ -191,7 +193,8 @@ impl Fleet {
         let now = clock::instant();
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
         for status in &own {
-            let held = Held { worker: machine.id, status: Some(Arc::clone(status)), seen: now, unsaved: false, silence_told: false };
+            let held =
+                Held { worker: machine.id, status: Some(Arc::clone(status)), told: true, seen: now, unsaved: false, silence_told: false };
             servers.insert(status.id, held);
         }
         Ok(own)

@@ -79,7 +79,8 @@ impl Fleet {
             tracing::warn!("the database has another timeline; every worker registers again");
             self.follow(app, now, newest);
             self.dismiss_all();
-        } else if now != known || newest != seen {
+        } else if (now != known || newest != seen) && self.lifeline() == known {
+            // Else a registration has renewed it since it was read.
             self.follow(app, now, newest);
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use manman_common::link::InventoryItem;
 use manman_common::session::Quarantine;
-use manman_common::{ServerId, SessionEpoch};
+use manman_common::{Phase, ServerId, SessionEpoch};
 use manman_link::admission::lifts_itself;
 use uuid::Uuid;
 
@@ -197,7 +197,8 @@ pub(crate) fn forgotten<'a>(
     inventory.iter().filter(move |item| {
         known(item.server).is_some_and(|(generation, epoch)| {
             let theirs = item.generation.get();
-            theirs > generation || item.epoch > epoch || equal_too && theirs == generation
+            let forgotten_epoch = item.epoch > epoch && item.phase != Phase::Deleted;
+            theirs > generation || forgotten_epoch || equal_too && theirs == generation
         })
     })
 }

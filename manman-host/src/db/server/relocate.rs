@@ -20,17 +20,40 @@ pub struct Relocation<'a> {
     pub epoch: u64,
     /// The generation that is replaced.
     pub generation: Generation,
+    /// The highest that anybody was told.
+    pub told: Generation,
     pub request: &'a CreateServer,
     pub run: &'a RunSpec,
     pub desired: DesiredState,
+}
+
+/// The highest epoch and generation of a server that any worker was told.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    pub epoch: u64,
+    pub generation: Generation,
+}
+
+pub async fn server_told(conn: &mut PgConnection, server: ServerId) -> sqlx::Result<Told> {
+    let row = sqlx::query!(
+        r#"select greatest(s.epoch, max(r.epoch)) as "epoch!", greatest(s.generation, max(r.generation)) as "generation!"
+           from server s left join server_release r on r.server_id = s.id where s.id = $1 group by s.id"#,
+        server.as_uuid()
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Told {
+        epoch: row.epoch.try_into().map_err(|error| BadRow::of("server", "epoch", error))?,
+        generation: row.generation.try_into().map_err(|error| BadRow::of("server", "generation", error))?,
+    })
 }
 
 /// Assigns the server anew, takes its ports there, and notes that the worker before must let go of
 /// it. `false` where the server has changed since; violates `server_port_taken` where somebody was
 /// faster.
 pub async fn server_relocate(conn: &mut PgConnection, relocation: &Relocation<'_>, now: Timestamp) -> sqlx::Result<bool> {
-    let Relocation { server, from, from_revision, to, to_revision, epoch, generation, request, run, desired } = relocation;
-    let next = generation.next();
+    let Relocation { server, from, from_revision, to, to_revision, epoch, generation, told, request, run, desired } = relocation;
+    let next = (*generation).max(*told).next();
     let moved = sqlx::query!(
         "update server set worker_id = $4, epoch = $5, generation = $6, run_generation = $6, revision = $7, request = $8, run = $9,
                            desired = $10, stop_mode = 'graceful', lease_generation = $6, status = null, status_at = null, updated_at = $11

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use manman_common::link::{FRAME_MAX, Hello, IndexEntry, InventoryItem, ToHost, ToWorker, spec_hash};
 use manman_common::wire::WorkerEvent;
-use manman_common::{Revision, ServerId, ServerSpec};
+use manman_common::{Phase, Revision, ServerId, ServerSpec};
 use tokio::sync::mpsc;
 
 use crate::app::AppRef;
@@ -218,14 +218,16 @@ impl Desk {
     /// A host that has forgotten goes on above what the worker has seen: otherwise all it says would
     /// be old news.
     async fn lift(&self, inventory: &[InventoryItem]) -> Result<(), Fault> {
-        let equal_too = std::mem::take(&mut self.machine.lock().standing.lift_equal);
+        let equal_too = self.machine.lock().standing.lift_equal;
         let mut tx = self.app.db.begin().await?;
         let known: BTreeMap<ServerId, (u64, u64)> =
             spec_all(&mut tx, self.machine.id).await?.into_iter().map(|spec| (spec.id, (spec.generation.get(), spec.epoch))).collect();
         let lifted: Vec<_> = forgotten(inventory, |server| known.get(&server).copied(), equal_too)
-            .map(|item| (item.server, item.generation, item.epoch))
+            // The epoch of what it let go of is another's: with that it would start the world beside its owner.
+            .map(|item| (item.server, item.generation, if item.phase == Phase::Deleted { 0 } else { item.epoch }))
             .collect();
         if lifted.is_empty() {
+            self.machine.lock().standing.lift_equal = false;
             return Ok(());
         }
         let revision = revision_bump(&mut tx, self.machine.id).await?;
@@ -234,6 +236,7 @@ impl Desk {
         tracing::warn!(worker.id = %self.machine.id, servers = lifted.len(), "the host had forgotten generations that the worker has seen");
         {
             let mut state = self.machine.lock();
+            state.standing.lift_equal = false;
             if state.standing.must_let_go().is_some() {
                 state.standing.let_go_by(revision);
             }

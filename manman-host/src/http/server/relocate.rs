@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manman_common::wire::PatchServer;
-use manman_common::{DesiredState, Kind, Phase, Problem, Revision, WorkerStatus};
+use manman_common::{DesiredState, Kind, Phase, Problem, Revision, WorkerId, WorkerStatus};
 
 use super::create::{check_still_there, choose_worker, need_of, port_problem};
 use super::{fresh, lease};
@@ -12,9 +12,9 @@ use crate::app::{App, AppRef};
 use crate::clock;
 use crate::db::event::{NewEvent, event_insert};
 use crate::db::port::port_taken;
-use crate::db::server::{Relocation, Server, revision_bump, server_get, server_relocate};
+use crate::db::server::{Relocation, Server, revision_bump, server_get, server_relocate, server_told};
 use crate::db::violated;
-use crate::db::worker::{WorkerRow, worker_all, worker_find};
+use crate::db::worker::{Admission, WorkerRow, worker_all, worker_find};
 use crate::domain::ports::{DEFAULT_RANGE, PortWish, Want, allocate};
 use crate::fleet::machine::Machine;
 use crate::games::{Place, port_wishes, resolve_run};
@@ -66,6 +66,8 @@ pub(super) async fn relocate(app: &AppRef, caller: &Caller, server: Server, patc
     // the look and the commit would.
     let hold = Hold::of(app, &from, from_revision);
     let proof = let_go(app, &server, &from)?;
+    let told = server_told(&mut tx, server.id).await?;
+    let elsewhere = told_elsewhere(app, &server, &from, to.id, &worker_all(&mut tx).await?)?;
 
     let mut wishes = port_wishes(definition, &server.request)?;
     wishes.iter_mut().for_each(|wish| stay(wish, &server));
@@ -81,8 +83,9 @@ pub(super) async fn relocate(app: &AppRef, caller: &Caller, server: Server, patc
         from_revision,
         to: to.id,
         to_revision,
-        epoch: server.epoch + 1,
+        epoch: told.epoch.max(elsewhere) + 1,
         generation: server.generation,
+        told: told.generation,
         request: &server.request,
         run: &run,
         desired,
@@ -177,7 +180,9 @@ fn let_go(app: &App, server: &Server, from: &WorkerRow) -> Result<&'static str, 
     let at_rest = matches!(phase, Some(Phase::Stopped | Phase::Crashed | Phase::Failed));
     let knows = word.is_some_and(|word| word.generation >= server.generation);
     let heard = matches!(status, WorkerStatus::Alive | WorkerStatus::Frozen) && !app.fleet.server_is_silent(server.id);
-    let released = server.desired == DesiredState::Stopped && at_rest && knows;
+    // A copy of a worker knows nothing of the original's games, a table of yesterday nothing of today's.
+    let believed = machine.lock().standing.quarantine.is_none() && app.fleet.server_word(server.id).is_some();
+    let released = server.desired == DesiredState::Stopped && at_rest && knows && believed;
     if released && heard {
         return Ok("its worker has stopped it");
     }
@@ -212,4 +217,33 @@ fn let_go(app: &App, server: &Server, from: &WorkerRow) -> Result<&'static str, 
             .retry_after(seconds));
     }
     Ok("its worker has been silent for longer than the lease")
+}
+
+/// The highest epoch that any worker says the server has with it: a database that went back in time
+/// may have forgotten who has it now. Refuses while somebody has not said, or has it by a later
+/// assignment.
+fn told_elsewhere(app: &App, server: &Server, from: &WorkerRow, to: WorkerId, workers: &[WorkerRow]) -> Result<u64, Problem> {
+    let timeline = app.fleet.timeline();
+    let refusal =
+        |detail: String| Problem::new(Kind::Conflict, format!("server `{}` can not be moved yet: {detail}", server.name)).field("worker");
+    let mut highest = 0;
+    for worker in workers.iter().filter(|worker| worker.admission == Admission::Accepted) {
+        let Some(machine) = app.fleet.machine(worker.id) else { continue };
+        let inventory = machine.lock().standing.inventory.clone();
+        let went_with_another = worker.trust.timeline.is_some_and(|its| its != timeline);
+        let is_behind = went_with_another && worker.trust.rebased_timeline != Some(timeline);
+        if is_behind && !worker.trust.fenced && inventory.is_none() {
+            let name = &worker.name;
+            return Err(refusal(format!("the host's database went back in time, and `{name}` has not said since then what it has"))
+                .hint(format!("start it; or, if that machine is off for good: manman worker fence {name}")));
+        }
+        for item in inventory.iter().flatten().filter(|item| item.server == server.id) {
+            let is_a_party = worker.id == from.id || worker.id == to;
+            if !is_a_party && !worker.trust.fenced && item.epoch >= server.epoch && item.phase != Phase::Deleted {
+                return Err(refusal(format!("`{}` has it, by an assignment that this host has forgotten", worker.name)));
+            }
+            highest = highest.max(item.epoch);
+        }
+    }
+    Ok(highest)
 }

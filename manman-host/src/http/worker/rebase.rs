@@ -65,6 +65,12 @@ pub(super) async fn rebase(
     let worker = find_worker(&mut tx, &key).await?;
     let machine = app.fleet.machine(worker.id).ok_or_else(|| Problem::not_found("worker", &key))?;
     let before = view_of(&app, &mut tx, &worker).await?;
+    if before.rebase_needed && machine.lock().standing.inventory.is_none() {
+        return Err(conflict(format!("`{}` has not said yet what runs there", worker.name))
+            .hint("it says so once it is linked again; a machine that is off for good is fenced: manman worker fence")
+            .retry_after(2)
+            .into());
+    }
     let kept = if keep { keep_running(&mut tx, worker.id, &before).await? } else { Vec::new() };
     let after = view_of(&app, &mut tx, &worker).await?;
     let grave: Vec<&RebaseServer> = after.servers.iter().filter(|server| server.effect.is_grave()).collect();
@@ -146,8 +152,8 @@ fn servers_of(app: &App, machine: &Machine, sides: Vec<HostSide>) -> Vec<RebaseS
     let mut servers: Vec<RebaseServer> = sides
         .into_iter()
         .map(|side| {
-            let heard = if side.moved { None } else { app.fleet.server_status(side.id).map(|status| status.phase) };
-            // The newest word first; the inventory is as old as the link.
+            let heard = if side.moved { None } else { app.fleet.server_word(side.id).map(|status| status.phase) };
+            // The newest word first; the inventory is as old as the link, and the table may be of yesterday.
             let phase = heard.or_else(|| told(side.id)).or(side.phase);
             let host = match side.desired {
                 _ if side.moved => RebaseWish::Moved,

@@ -239,7 +239,8 @@ async fn begin_stored(app: &AppRef, machine: &Machine, facts: &SessionFacts, mem
     let (from, admitted) = judge(app, machine, &row, facts, memory);
     let admitted = admitted
         .map_err(|rival| conflict(format!("worker `{}` has registered again meanwhile", row.name)).retry_after(rival.retry_after))?;
-    if admitted.host_regressed {
+    // A machine that nobody has let in is no witness: anybody may ask to join, and say what they like.
+    if admitted.host_regressed && row.admission == Admission::Accepted {
         let why = format!("`{}` remembers more than the host's database, which went back in time", row.name);
         app.fleet.renew_timeline(app, from, &why, Some(machine.id)).await?;
     }

@@ -165,6 +165,54 @@ async fn who_speaks_after_another_took_over_makes_both_suspect() {
 }
 
 #[tokio::test]
+async fn whoever_only_asks_to_join_is_no_witness_that_the_host_forgot() {
+    let host = TestHost::start().await;
+    let before = host.app.fleet.timeline();
+    let reserved = host.send("POST", "/worker", &[], json!({ "worker-name": "stranger" })).await.expect(200);
+    let path = format!("/worker/{}", reserved["id"].as_str().expect("an id"));
+    let registered = host.send("POST", &path, &[], json!({ "worker-name": "stranger" })).await.expect(201);
+    let token = registered["token"].as_str().expect("a token");
+    let memory = Memory { events_stored: 1_000_000_000, ..Memory::default() };
+    host.call_as(token, "POST", &path, json!({ "worker-name": "stranger", "memory": memory })).await.expect(200);
+    assert_eq!(host.app.fleet.timeline(), before);
+    assert_eq!(events(&host, "host.regressed").await, 0);
+}
+
+#[tokio::test]
+async fn what_a_worker_let_go_of_does_not_come_back_with_the_epoch_of_its_new_owner() {
+    let (host, mut worker) = host_and_worker(Config::default()).await;
+    let one = server(&host, "one").await;
+    worker.memory.as_mut().expect("a memory").events_stored = 50;
+    worker.state.lock().inventory = vec![InventoryItem { phase: Phase::Deleted, epoch: 2, ..item(one, 40) }];
+    again(&mut worker).await;
+    worker.link().await;
+    // Above what the worker has seen, and below the epoch in which it let go: it refuses this.
+    eventually(SOON, || async {
+        match worker.has_spec(one) {
+            Some(spec) if spec.generation.get() == 41 && spec.epoch == 1 => Ok(()),
+            other => Err(format!("{:?}", other.map(|spec| (spec.generation, spec.epoch)))),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rebase_waits_for_the_workers_own_word() {
+    let (host, mut worker) = host_and_worker(Config::default()).await;
+    server(&host, "one").await;
+    worker.memory.as_mut().expect("a memory").events_stored = 50;
+    again(&mut worker).await;
+    let problem = host.call("POST", "/worker/attic/rebase", json!({})).await.problem(409, "conflict");
+    assert!(problem.to_string().contains("has not said yet"), "{problem:#}");
+    worker.link().await;
+    eventually(SOON, || async {
+        let answer = host.call("POST", "/worker/attic/rebase", json!({ "confirm": "attic" })).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_host_that_forgot_takes_a_new_timeline_and_goes_on_above_what_was() {
     let (host, mut worker) = host_and_worker(Config::default()).await;
     let one = server(&host, "one").await;
