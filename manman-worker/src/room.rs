@@ -75,6 +75,11 @@ pub(crate) fn has_room(dir: &Path) -> bool {
     Room::of(dir).is_none_or(|room| !room.is_short(false))
 }
 
+/// Whether even a worker that has found the disk full before would say so.
+pub(crate) fn has_ample_room(dir: &Path) -> bool {
+    Room::of(dir).is_none_or(|room| !room.is_short(true))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

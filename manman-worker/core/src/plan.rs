@@ -149,9 +149,9 @@ impl<'a> Sight<'a> {
             (_, DesiredState::Stopped | DesiredState::Deleted) => self.stop(keeper, self.record.spec.stop_mode),
             (_, DesiredState::Running) if self.record.tried.held => self.stop(keeper, StopMode::Graceful),
             (Mode::Draining, DesiredState::Running) => self.stop(keeper, StopMode::Graceful),
-            (Mode::Normal, DesiredState::Running) if self.restart_is_due(keeper) => self.stop(keeper, StopMode::Graceful),
-            // While frozen it would not come back, and may yet answer again.
-            (Mode::Normal, DesiredState::Running) if self.is_hung(keeper) => self.stop(keeper, StopMode::Kill),
+            // While frozen, or where the disk has no room, it would not come back, and may yet answer again.
+            (Mode::Normal, DesiredState::Running) if self.has_room && self.restart_is_due(keeper) => self.stop(keeper, StopMode::Graceful),
+            (Mode::Normal, DesiredState::Running) if self.has_room && self.is_hung(keeper) => self.stop(keeper, StopMode::Kill),
             (Mode::Normal | Mode::Frozen | Mode::Regressed | Mode::Quarantined, DesiredState::Running) => {
                 self.clear_away().unwrap_or_default()
             }

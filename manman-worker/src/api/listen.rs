@@ -1,6 +1,7 @@
 //! The worker's own listener: a few people and a host, and nobody who could take their places.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -48,13 +49,25 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut closed: wat
         };
         // Closed at once where too many are open.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(router.clone().map_request(|request: http::Request<_>| request.map(Body::new)));
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&begun);
+        let service = TowerToHyperService::new(router.clone().map_request(move |request: http::Request<_>| {
+            begins.store(true, Ordering::Relaxed);
+            request.map(Body::new)
+        }));
         let connection = graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let _place = place;
+            tokio::pin!(connection);
+            // The first bytes tell HTTP/1 from HTTP/2, and hyper-util sets no time for those.
+            let ended = match tokio::time::timeout(HEAD_WITHIN, &mut connection).await {
+                Ok(ended) => ended,
+                Err(_) if !begun.load(Ordering::Relaxed) => return,
+                Err(_) => connection.await,
+            };
+            if let Err(error) = ended {
                 tracing::debug!(error, "a connection to the worker's own API broke off");
             }
-            drop(place);
         });
     }
     drop(listener);

@@ -309,13 +309,15 @@ impl Worker {
     async fn stand(&self, meta: &Meta) -> Result<(), ReconcileError> {
         let standing = Standing::of(meta);
         self.reconcile.stand(standing).await?;
-        // Frozen goes its own way.
-        let before = self.standing();
-        let standing = Standing { frozen: before.frozen, ..standing };
-        if before == standing {
+        let changed = self.standing.send_if_modified(|now| {
+            // Frozen goes its own way.
+            let next = Standing { frozen: now.frozen, ..standing };
+            std::mem::replace(now, next) != next
+        });
+        if !changed {
             return Ok(());
         }
-        self.standing.send_replace(standing);
+        let standing = self.standing();
         match standing.attention(self.config.name.as_str()) {
             Some((text, hint)) => tracing::warn!(hint, "{text}"),
             None => tracing::info!("the worker goes by its host's word again"),

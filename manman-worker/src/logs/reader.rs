@@ -140,7 +140,11 @@ impl LogReader {
                 // Deleted between the look and now: look again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.shared.subscribe().borrow().closed => {
                     if self.shared.published().segments.contains(&segment) {
-                        return Err(error);
+                        // Shed for want of room, behind the book's back: what follows it is there.
+                        return match follows {
+                            Some(first) if first > self.next => Ok(Some(Located::Behind(first))),
+                            Some(_) | None => Err(error),
+                        };
                     }
                     continue;
                 }

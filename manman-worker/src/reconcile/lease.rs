@@ -62,15 +62,26 @@ impl Reconciler {
     pub(super) fn tell_lease(&mut self, server: ServerId) {
         let Some(record) = self.records.get(&server) else { return };
         let lease = self.lease_of(&record.spec);
-        let told = self.leases_told.insert(server, lease);
-        // One that never needed any has nothing to be told; and before a beat nothing is known.
-        let nothing_new = told.flatten().is_none() && lease.is_none() && told.is_some();
-        if nothing_new || (lease.is_some() && self.beat_sent.is_none()) {
+        // Before a beat nothing is known.
+        if lease.is_some() && self.beat_sent.is_none() {
             return;
         }
         let Some(driver) = self.drivers.get(&record.spec.run.game_id.method()).cloned() else { return };
-        let Some(Observation::Known(instances)) = self.observed.get(&server) else { return };
-        for live in instances.iter().filter(|instance| instance.is_live()).cloned() {
+        let live: Vec<Instance> = match self.observed.get(&server) {
+            Some(Observation::Known(instances)) => instances.iter().filter(|instance| instance.is_live()).cloned().collect(),
+            Some(Observation::Unknown { .. }) | None => Vec::new(),
+        };
+        // So nobody has been told. What is being started has the lease of when that began, and hears of
+        // this one with the next beat.
+        if live.is_empty() {
+            self.leases_told.remove(&server);
+            return;
+        }
+        // Whoever was told that it needs none has nothing more to be told.
+        if self.leases_told.insert(server, lease) == Some(None) && lease.is_none() {
+            return;
+        }
+        for live in live {
             let driver = driver.clone();
             // A handful, each with an end; a later one says more than an earlier one.
             tokio::spawn(async move { grant(&*driver, server, live, lease).await });

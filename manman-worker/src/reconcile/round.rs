@@ -109,11 +109,11 @@ impl Reconciler {
         for record in self.records.values() {
             let spec = &record.spec;
             let moved = record.tried.deleted && !spec.purge && spec.epoch > 1 && spec.run.game_id.method() == method;
-            if !moved || self.given_away.contains(&spec.id) {
+            if !moved || self.given_away.get(&spec.id) == Some(&spec.epoch) {
                 continue;
             }
             match driver.give_away(spec).await {
-                Ok(()) => drop(self.given_away.insert(spec.id)),
+                Ok(()) => drop(self.given_away.insert(spec.id, spec.epoch)),
                 Err(error) => tracing::warn!(server.id = %spec.id, error = error_chain(&error), "tried again with the next look"),
             }
         }

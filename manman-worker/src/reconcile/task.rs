@@ -76,7 +76,7 @@ pub struct Reconciler {
     /// Seen by this driver, and mentioned by no record.
     pub(super) orphans: BTreeMap<ServerId, InstallMethod>,
     /// Servers that are another worker's now, and whose data has been told so by this run.
-    pub(super) given_away: BTreeSet<ServerId>,
+    pub(super) given_away: BTreeMap<ServerId, u64>,
     pub(super) wake_at: BTreeMap<InstallMethod, Timestamp>,
     /// Changed in memory and not yet on the disk.
     pub(super) dirty: BTreeSet<ServerId>,
@@ -127,7 +127,7 @@ impl Reconciler {
             known: BTreeSet::new(),
             watched: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            given_away: BTreeSet::new(),
+            given_away: BTreeMap::new(),
             wake_at: BTreeMap::new(),
             dirty: BTreeSet::new(),
             events: Vec::new(),

@@ -310,8 +310,11 @@ fn a_full_disk_starts_nothing_and_stops_nothing() {
     let says_so = |plan: &crate::Plan| plan.statuses[&server_id(SERVER)].conditions.iter().filter(|one| one.kind == "DiskFull").count();
     let plan = planned(&waits, Vec::new(), false);
     assert_eq!((plan.steps.len(), says_so(&plan)), (0, 1));
-    let plan = planned(&runs, vec![live], false);
+    let plan = planned(&runs, vec![live.clone()], false);
     assert_eq!((plan.steps.len(), says_so(&plan)), (0, 1));
+    runs.spec.restart_seq += 1;
+    assert!(planned(&runs, vec![live.clone()], false).steps.is_empty(), "it would not come back");
+    assert_eq!(planned(&runs, vec![live], true).steps.len(), 1);
     let plan = planned(&waits, Vec::new(), true);
     assert_eq!((plan.steps.len(), says_so(&plan)), (1, 0));
     waits.tried.installed = None;

@@ -11,6 +11,7 @@ use super::super::{Begun, Failed};
 use crate::api::error_chain;
 use crate::app::Worker;
 use crate::reconcile::{ReconcileError, ReconcileHandle};
+use crate::room;
 
 /// What a stop plan may take beyond its own times.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -29,6 +30,10 @@ impl Hold {
             let problem = Problem::new(Kind::Conflict, "the worker is quarantined: nothing is stopped, so its files can not be worked on");
             let hint = worker.standing().attention(worker.config.name.as_str()).map(|(_, hint)| hint);
             return Err(Failed::refused(hint.into_iter().fold(problem, Problem::hint)));
+        }
+        if !room::has_ample_room(&worker.config.data_dir) {
+            let problem = Problem::new(Kind::Conflict, "the worker's disk is almost full: a game that is stopped now would not come back");
+            return Err(Failed::refused(problem.hint("make room on the disk of the worker's data directory")));
         }
         let (reconcile, server) = (worker.reconcile.clone(), begun.spec.id);
         reconcile.hold(server, true).await.map_err(|error| of_the_loop(&error))?;
