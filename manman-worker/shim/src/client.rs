@@ -12,13 +12,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg,
+    socket_with,
+};
 
+use crate::clock;
 use crate::files;
 use crate::proto::{self, Answer, FRAME_MAX, Frame, Notice, Request, VERSION};
 
 /// Notices kept for a caller that is waiting for an answer; the oldest go first.
 const NOTICES_MAX: usize = 256;
+/// Frames and reads without any news in them, before the other side is no shim of ours.
+const PASSED_OVER_MAX: usize = 4096;
+/// A game's input, output and errors.
+const DESCRIPTORS_MAX: usize = 3;
 
 #[derive(Debug)]
 pub struct Client {
@@ -27,6 +36,7 @@ pub struct Client {
     descriptors: Vec<OwnedFd>,
     notices: VecDeque<(u8, Vec<u8>)>,
     next_id: u32,
+    timeout: Duration,
     /// Version that the shim speaks.
     pub version: u16,
 }
@@ -64,10 +74,14 @@ impl Client {
         if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
             return Err(io::Error::other(format!("{} is no socket", run_dir.join(files::SOCKET).display())));
         }
-        let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        let mut client = Self { stream, buffer: Vec::new(), descriptors: Vec::new(), notices: VecDeque::new(), next_id: 1, version: 0 };
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Before it connects: a listener that takes nobody would be waited for for ever.
+        set_socket_timeout(&stream, Timeout::Send, Some(timeout))?;
+        set_socket_timeout(&stream, Timeout::Recv, Some(timeout))?;
+        connect(&stream, &SocketAddrUnix::new(format!("/proc/self/fd/{}", socket.as_raw_fd()))?)?;
+        let stream = UnixStream::from(stream);
+        let (buffer, descriptors, notices) = (Vec::new(), Vec::new(), VecDeque::new());
+        let mut client = Self { stream, buffer, descriptors, notices, next_id: 1, timeout, version: 0 };
         match client.ask(&Request::Hello { version: VERSION, nonce: nonce.as_bytes() })? {
             Reply::Welcome(version) => client.version = version,
             other => return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the shim answered {other:?}"))),
@@ -82,6 +96,7 @@ impl Client {
     }
 
     pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.timeout = timeout;
         self.stream.set_read_timeout(Some(timeout))?;
         self.stream.set_write_timeout(Some(timeout))
     }
@@ -92,8 +107,13 @@ impl Client {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         let mut bytes = Vec::new();
         request.encode(id, &mut bytes);
+        // Whoever answers may be the game: what it says besides does not make the wait longer.
+        let deadline = clock::instant() + self.timeout;
         self.stream.write_all(&bytes)?;
         loop {
+            if clock::instant() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             if let Some((kind, answered, body)) = self.take_frame()? {
                 if Notice::is_kind(kind) {
                     self.keep(kind, body);
@@ -138,7 +158,7 @@ impl Client {
     /// The next notice; `None` when the timeout is over, an error of kind `UnexpectedEof` when the
     /// shim has closed the connection.
     pub fn news(&mut self) -> io::Result<Option<News>> {
-        loop {
+        for _ in 0..PASSED_OVER_MAX {
             if let Some((kind, body)) = self.notices.pop_front() {
                 match Notice::decode(&Frame { kind, id: 0, body: &body }) {
                     Ok(notice) => return Ok(Some(News::from(notice))),
@@ -158,6 +178,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+        Err(invalid("it says much, and no news"))
     }
 
     fn keep(&mut self, kind: u8, body: Vec<u8>) {
@@ -181,7 +202,8 @@ impl Client {
         let received = recvmsg(&self.stream, &mut [IoSliceMut::new(&mut chunk)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.descriptors.extend(descriptors);
+                // What is left over is closed.
+                self.descriptors.extend(descriptors.take(DESCRIPTORS_MAX.saturating_sub(self.descriptors.len())));
             }
         }
         if received.bytes == 0 {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rustix::fs::{FlockOperation, flock};
@@ -35,7 +36,7 @@ pub struct Refusal {
 /// Takes it and writes its epoch down, unless somebody has it or the file knows a later epoch.
 pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
     let failed = |what: &str, error: io::Error| Refusal { code: exit_code::IO, reason: format!("{what} {}: {error}", lock.path.display()) };
-    let file = OpenOptions::new()
+    let writer = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -43,6 +44,9 @@ pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
         .mode(0o600)
         .open(&lock.path)
         .map_err(|error| failed("open", error))?;
+    // What a game is handed can not be written: the number in the file is none of its business.
+    let again = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let file = File::open(again).map_err(|error| failed("open for reading", error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -63,7 +67,7 @@ pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
     }
     if written < lock.epoch {
         let text = format!("{:0WIDTH$}\n", lock.epoch);
-        file.write_all_at(text.as_bytes(), 0).and_then(|()| file.sync_all()).map_err(|error| failed("write", error))?;
+        writer.write_all_at(text.as_bytes(), 0).and_then(|()| writer.sync_all()).map_err(|error| failed("write", error))?;
     }
     Ok(Held(file))
 }

@@ -189,6 +189,10 @@ impl StopAsked {
     }
 }
 
+/// In a container the file is the game's own, and its words go to the host in each beat and in events,
+/// a hundred of which are one frame: each byte escaped, and said twice.
+const REASON_MAX: usize = 1024;
+
 impl Exit {
     #[must_use]
     pub fn to_text(&self) -> Vec<u8> {
@@ -225,7 +229,7 @@ impl Exit {
                 "signal" => exit.signal = Some(parsed(&value).ok_or(bad)?),
                 "core" => exit.core = *value == *b"1",
                 "oom_kills" => exit.oom_kills = Some(parsed(&value).ok_or(bad)?),
-                "reason" => exit.reason = Some(string(&value)),
+                "reason" => exit.reason = Some(string(&value[..value.len().min(REASON_MAX)])),
                 "refused" => exit.refused = Some(parsed(&value).ok_or(bad)?),
                 "started" => exit.started = Some(string(&value)),
                 "ended" => exit.ended = string(&value),

@@ -17,11 +17,11 @@ use manman_shim::spec::Spec;
 use manman_shim::text::{put, put_display};
 use rustix::event::PollFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{Signal, geteuid};
+use rustix::process::{Pid, Signal, geteuid, getpid};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::run::Shim;
-use crate::sys::peer_uid;
+use crate::sys::peer;
 use crate::tree;
 
 /// The newest line is told at most so often to one client.
@@ -43,6 +43,7 @@ pub(crate) struct Server {
     clients: [Option<Client>; CLIENTS_MAX],
     nonce: String,
     peers: Vec<u32>,
+    is_init: bool,
     /// Counts what clients did, to know which has been silent longest.
     steps: u64,
     /// Last line that was announced, when, and whether there is a newer one.
@@ -68,7 +69,8 @@ impl Server {
         let mut peers = spec.peers.clone();
         peers.extend([0, geteuid().as_raw()]);
         let clients = std::array::from_fn(|_| None);
-        Self { listener, clients, nonce: spec.nonce.clone(), peers, steps: 0, announced: 0, next: None, behind: false }
+        let is_init = getpid() == Pid::INIT;
+        Self { listener, clients, nonce: spec.nonce.clone(), peers, is_init, steps: 0, announced: 0, next: None, behind: false }
     }
 
     pub(crate) fn sources<'a>(&'a self, add: &mut impl FnMut(Source, BorrowedFd<'a>, PollFlags)) {
@@ -83,7 +85,8 @@ impl Server {
 
     pub(crate) fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
-            let known = peer_uid(&stream).is_ok_and(|uid| self.peers.contains(&uid));
+            // As the first process of a container it hears those outside alone: its game has the same user.
+            let known = peer(&stream).is_ok_and(|(pid, uid)| self.peers.contains(&uid) && (pid == 0 || !self.is_init));
             if !known || stream.set_nonblocking(true).is_err() {
                 continue;
             }

@@ -123,14 +123,15 @@ pub(crate) fn bind(bind: &Bind) -> io::Result<()> {
     Ok(mount_bind_recursive(&bind.source, &bind.target)?)
 }
 
-/// The user of the process that has connected.
-pub(crate) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+/// The pid and the user of the process that has connected; the pid is 0 where it is of no namespace
+/// that this one sees.
+pub(crate) fn peer(stream: &UnixStream) -> io::Result<(i32, u32)> {
     let mut peer = Peer::default();
     let mut length = size_of::<Peer>() as u32;
     // SAFETY: `peer` is a whole struct ucred of `length` bytes, both live for the call, and any bytes
     // are a valid one.
     match unsafe { getsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_PEERCRED, &raw mut peer, &raw mut length) } {
-        0 if length as usize == size_of::<Peer>() => Ok(peer.uid),
+        0 if length as usize == size_of::<Peer>() => Ok((peer.pid, peer.uid)),
         0 => Err(io::ErrorKind::InvalidData.into()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use manman_common::ServerSpec;
 
 use super::error;
+use super::volumes::gives_away;
 use crate::driver::{DriverError, DriverErrorKind};
 
 pub(super) async fn write(spec: &ServerSpec, data: PathBuf) -> Result<(), DriverError> {
@@ -14,10 +15,10 @@ pub(super) async fn write(spec: &ServerSpec, data: PathBuf) -> Result<(), Driver
     }
     let files = spec.run.files.clone();
     let written = tokio::task::spawn_blocking(move || {
-        // New files are the game's, as its directory is. A worker that is not root gives nothing away:
+        // New files are the game's, as its directory is. A worker that may give nothing away does not:
         // its files are then for everybody to read who gets as far as the directory.
         let owner = std::fs::metadata(&data).ok().map(|meta| (meta.uid(), meta.gid()));
-        manman_config_files::write(&data, &files, owner.filter(|_| rustix::process::geteuid().is_root()))
+        manman_config_files::write(&data, &files, owner.filter(|_| gives_away()))
     });
     let written = written.await.map_err(|source| error::retry("the writing of its configuration files broke off", source))?;
     written.map(drop).map_err(|source| DriverError {

@@ -12,6 +12,7 @@ use bollard::models::{ContainerCreateBody, ImageInspect};
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use futures_util::StreamExt;
 use manman_common::ServerSpec;
+use rustix::thread::{CapabilitySet, capabilities};
 use tokio::io::AsyncWriteExt;
 
 use super::engine::Engine;
@@ -122,6 +123,11 @@ fn make_dir(dir: &Path, mode: u32) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir)
 }
 
+/// Root may give files away, and so may a program with this right alone, as in the worker's image.
+pub(super) fn gives_away() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::CHOWN))
+}
+
 fn clear(dir: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -185,7 +191,7 @@ impl<'a> Template<'a> {
             std::fs::create_dir(&unpacked)?;
             let mut archive = tar::Archive::new(std::fs::File::open(&archive)?);
             archive.set_preserve_permissions(true);
-            archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
+            archive.set_preserve_ownerships(gives_away());
             archive.set_preserve_mtime(true);
             archive.unpack(&unpacked)?;
             let content = unpacked.join(&name);

@@ -326,6 +326,8 @@ async fn hear(held: &Held, client: Client, changes: &Notify) -> io::Result<()> {
                     changes.notify_one();
                 }
             }
+            // Whoever speaks may be the game, and never pause.
+            tokio::task::yield_now().await;
         }
         socket.readable().await?.clear_ready();
     }
