@@ -95,7 +95,8 @@ pub fn may_begin(current: Option<&Current>, asking: Option<&ProcessIdentity>, un
     // A restarted worker's old socket was closed by its kernel; a copy has another directory, and
     // a clone another boot.
     let restarted = match (&current.process, asking) {
-        (Some(old), Some(new)) => old.boot_id == new.boot_id && old.home == new.home,
+        // What a process said that was there before it comes late: it is no restart.
+        (Some(old), Some(new)) => old.boot_id == new.boot_id && old.home == new.home && new.start_ticks >= old.start_ticks,
         (None, _) | (_, None) => false,
     };
     if restarted && current.had_link && !current.linked {

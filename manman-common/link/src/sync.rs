@@ -114,14 +114,20 @@ enum Taken {
 
 impl Pulling {
     fn take(&mut self, from_revision: Revision, revision: Revision, specs: Vec<ServerSpec>) -> Taken {
+        // On a way that reorders: older than the index, so it is no answer.
+        if revision < self.revision {
+            return Taken::Beside(specs);
+        }
         let before = self.asked.len();
         for spec in &specs {
             self.asked.remove(&spec.id);
         }
         self.revision = self.revision.max(revision);
         let progress = self.asked.len() < before;
-        let is_answer = from_revision == revision;
-        if !self.asked.is_empty() && !progress && !is_answer {
+        // Of what is not there any more the answer is empty. One that brings something else is news, a
+        // part of long news, or the answer to an earlier pull.
+        let is_gone = from_revision == revision && specs.is_empty();
+        if !self.asked.is_empty() && !progress && !is_gone {
             return Taken::Beside(specs);
         }
         for spec in specs {

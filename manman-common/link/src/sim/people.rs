@@ -96,7 +96,8 @@ impl World {
         row.spec.desired = desired;
         let worker = row.worker;
         self.truth.wished.insert(server, (desired, worker));
-        self.truth.changed.insert(server, self.now);
+        let changed = if desired == DesiredState::Running { &mut self.truth.resumed } else { &mut self.truth.ended };
+        changed.insert(server, self.now);
         self.host.db.touch(server);
         self.note(format_args!("a person wants {server} {desired:?}"));
     }
@@ -105,7 +106,6 @@ impl World {
         let Some(row) = self.host.db.servers.get_mut(&server) else { return };
         row.spec.restart_seq += 1;
         self.truth.restarts.insert(server, row.spec.restart_seq);
-        self.truth.changed.insert(server, self.now);
         self.host.db.touch(server);
         self.note(format_args!("a person restarts {server}"));
     }
@@ -139,7 +139,6 @@ impl World {
             // Somebody has said that it is off, and answers for what it does when it comes back.
             self.truth.loose.insert(server);
         }
-        self.truth.changed.insert(server, self.now);
         self.truth.epochs.insert(server, epoch);
         let desired = row.spec.desired;
         self.truth.wished.insert(server, (desired, to));
@@ -221,6 +220,8 @@ impl World {
             let newer = |machine: &super::machine::Machine| machine.live(server).any(|game| game.instance.generation > generation);
             if self.machines.iter().any(newer) {
                 self.host.db.touch(server);
+                let row = &self.host.db.servers[&server];
+                self.truth.wished.insert(server, (row.spec.desired, row.worker));
             }
         }
         // What was moved in a life that the host forgot, to a machine that is no more.

@@ -14,14 +14,18 @@ use crate::trust::Caution;
 
 /// A wish may be followed that has been overtaken on its way.
 const UNDER_WAY: u64 = 5000;
+/// The longest that anything sent is under way, with the hold-ups of a network in between.
+const LATE: u64 = 15_000;
 
 #[derive(Default)]
 pub(super) struct Truth {
-    /// When a person last wanted something else of a server.
-    pub(super) changed: BTreeMap<ServerId, u64>,
-    /// What they want now, and where.
-    /// And how often they have restarted it.
+    /// When a person last wanted an end of what runs.
+    pub(super) ended: BTreeMap<ServerId, u64>,
+    /// When they last thought better of it: what is under way may still end it.
+    pub(super) resumed: BTreeMap<ServerId, u64>,
+    /// How often they have restarted it.
     pub(super) restarts: BTreeMap<ServerId, u64>,
+    /// What they want now, and where.
     pub(super) wished: BTreeMap<ServerId, (DesiredState, usize)>,
     /// The highest epoch ever given.
     pub(super) epochs: BTreeMap<ServerId, u64>,
@@ -54,7 +58,7 @@ impl Truth {
         }
         let released = db.releases.keys().filter(|(_, of)| *of == worker).map(|(server, _)| *server);
         for server in released {
-            self.changed.insert(server, now);
+            self.ended.insert(server, now);
         }
     }
 }
@@ -120,9 +124,10 @@ impl World {
         if self.truth.wished.get(server) != Some(&(DesiredState::Running, at.worker)) {
             return;
         }
-        let changed = self.truth.changed.get(server).copied().unwrap_or(0);
-        if since > changed + UNDER_WAY {
-            self.broken(format!("I6: machine {machine} stops {server}, which runs since {since} and the wish is that since {changed}"));
+        let ended = self.truth.ended.get(server).copied();
+        let is_late = self.truth.resumed.get(server).is_some_and(|resumed| self.now <= resumed + LATE);
+        if !is_late && ended.is_none_or(|ended| since > ended + UNDER_WAY) {
+            self.broken(format!("I6: machine {machine} stops {server}, which runs since {since} and was last to end at {ended:?}"));
         }
     }
 

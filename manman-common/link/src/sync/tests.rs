@@ -185,3 +185,20 @@ proptest! {
         prop_assert_eq!(sync.have().get(), newest);
     }
 }
+
+#[test]
+fn an_answer_to_an_earlier_pull_does_not_stand_for_the_newest() {
+    let mut sync = Sync::new(at(0));
+    let all: Vec<ServerId> = (0..150).map(id).collect();
+    let rest: Vec<ServerId> = (0..100).filter(|n| *n != 7).map(id).collect();
+    assert_eq!(sync.index(at(5), all.clone()), Next::Pull(all[..100].to_vec()));
+    // News of one of them come first, so that two answers are on their way.
+    assert_eq!(sync.specs(at(5), at(6), vec![spec(7, 2)]), Next::Pull(rest));
+    assert_eq!(sync.specs(at(6), at(6), (0..100).map(|n| spec(n, 2)).collect()), Next::Pull(all[100..].to_vec()));
+    let again: Vec<ServerSpec> = (0..100).filter(|n| *n != 7).map(|n| spec(n, 2)).collect();
+    assert_eq!(sync.specs(at(6), at(6), again.clone()), Next::Store { specs: again, revision: at(0) });
+    let Next::Store { specs, revision } = sync.specs(at(6), at(6), (100..150).map(|n| spec(n, 2)).collect()) else {
+        panic!("all is there")
+    };
+    assert_eq!((specs.len(), revision), (150, at(6)));
+}
