@@ -96,7 +96,7 @@ impl Day {
     }
 
     fn faults(&self) -> usize {
-        self.counts.iter().filter(|(what, _)| **what != "wish").map(|(_, count)| count).sum()
+        self.counts.iter().filter(|(what, _)| !matches!(**what, "wish" | "line typed")).map(|(_, count)| count).sum()
     }
 
     fn told(&self) -> String {
@@ -189,6 +189,7 @@ impl Day {
                 self.proxies.get(worker).context("a proxy")?.freeze_one(way);
                 self.undo_after(away, Undo::Thaw(worker));
             }
+            Event::Type(world) => self.befall_console(world),
             Event::Wish(world, verb) => return self.befall_wish(world, verb).await,
         }
         *self.counts.entry(what).or_default() += 1;
@@ -214,6 +215,19 @@ impl Day {
         });
         *self.counts.entry("wish").or_default() += 1;
         Ok(())
+    }
+
+    /// Types a line that nobody has typed before, and does not wait for an answer either.
+    fn befall_console(&self, world: String) {
+        let line = format!("line {} of today", self.counts.get("line typed").copied().unwrap_or(0));
+        self.stage.types(&world, &line);
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let path = format!("/server/{world}/command");
+            let body = json!({ "command": line });
+            let typed = client.call::<Value>(reqwest::Method::POST, &path, Some(&body));
+            let _ = tokio::time::timeout(Duration::from_secs(5), typed).await;
+        });
     }
 
     /// Everything is wished running, and gets there.

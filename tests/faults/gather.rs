@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use manman_e2e::faults::Seen;
-use manman_e2e::history::{Entry, History, Process, Settled, Stored, What, check};
+use manman_e2e::history::{Entry, History, Process, Settled, Stored, What, Wish, Witness, check};
 use manman_e2e::{Context, Result, bail};
 use manman_shim::journal::{self, Event};
 use serde_json::Value;
@@ -72,6 +72,7 @@ impl Stage {
                 wish.server.clone_from(id);
             }
         }
+        self.read_consoles(&names, &mut history);
         let machines = self.home.data().join("workers");
         for machine in folders(&machines)? {
             for server in folders(&machine.join("servers"))? {
@@ -95,6 +96,20 @@ impl Stage {
         self.read_events(&mut history).await?;
         close_the_unseen(&mut history);
         Ok(history)
+    }
+
+    /// What was typed once is heard once at most, by whichever instance.
+    fn read_consoles(&self, servers: &BTreeMap<String, String>, history: &mut History) {
+        let typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (world, line) in &typed {
+            let times = typed.iter().filter(|(of, what)| of == world && what == line).count();
+            let is_it = |entry: &&Witness| entry.what == "hears" && entry.world == *world && entry.line.as_ref() == Some(line);
+            let heard = history.witness.iter().filter(is_it).count();
+            // Whoever was cut off in between was told that nobody knows.
+            let once = (u32::try_from(1 + heard.saturating_sub(times)).unwrap_or(u32::MAX), 1);
+            let server = servers.get(world).cloned().unwrap_or_default();
+            history.wishes.push(Wish { server, once: Some(once), ..Wish::default() });
+        }
     }
 
     async fn read_events(&self, history: &mut History) -> Result<()> {

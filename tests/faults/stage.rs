@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) database: Option<Database>,
     /// What was asked for, for the history.
     pub(crate) wishes: Mutex<Vec<Wish>>,
+    /// World and line of what was typed on a console.
+    pub(crate) typed: Mutex<Vec<(String, String)>>,
 }
 
 /// Whether all of it is to be done, as `tests/faults/run` does, or what the test command has time for.
@@ -97,6 +99,7 @@ impl Stage {
             dice: Dice::new(seed()),
             database: None,
             wishes: Mutex::default(),
+            typed: Mutex::default(),
         })
     }
 
@@ -257,6 +260,11 @@ impl Stage {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner).push(wish);
     }
 
+    /// Notes for the history that a line is being typed.
+    pub(crate) fn types(&self, world: &str, line: &str) {
+        self.typed.lock().unwrap_or_else(PoisonError::into_inner).push((world.to_owned(), line.to_owned()));
+    }
+
     pub(crate) async fn shown(&self, name: &str) -> Result<Value> {
         Ok(self.client()?.call(reqwest::Method::GET, &format!("/server/{name}"), None::<&()>).await?)
     }
@@ -324,6 +332,7 @@ impl Stage {
 
     /// Types a line on a game's console.
     pub(crate) async fn send(&self, name: &str, line: &str) -> Result<String> {
+        self.types(name, line);
         self.home.manman(&["send", name, line]).await?.success()
     }
 

@@ -7,12 +7,23 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::guard::Guard;
 use crate::wait::eventually_within;
 
 const UP: Duration = Duration::from_secs(60);
 
+/// SIGQUIT is how a postmaster is told to end at once, with all of its children.
+const CLEAN: &str = r#"
+file=$1/cluster/postmaster.pid
+pid=$(head -n 1 "$file" 2>/dev/null) && kill -QUIT "$pid"
+for _ in $(seq 100); do [ -e "$file" ] || break; sleep 0.1; done
+rm -rf "$1"
+"#;
+
 #[derive(Debug)]
 pub struct Database {
+    // Before the folder goes.
+    _guard: Guard,
     folder: TempDir,
     programs: PathBuf,
     port: u16,
@@ -25,7 +36,8 @@ impl Database {
         let programs = newest_programs()?;
         let folder = tempfile::Builder::new().prefix("manman-pg-").tempdir()?;
         let as_postgres = rustix::process::geteuid().is_root();
-        let database = Self { folder, programs, port: crate::free_port()?, as_postgres };
+        let guard = Guard::new(CLEAN, &[folder.path().to_str().context("the path of a database")?])?;
+        let database = Self { _guard: guard, folder, programs, port: crate::free_port()?, as_postgres };
         if as_postgres {
             let chown = Command::new("chown").arg("postgres").arg(database.folder.path()).status().await?;
             ensure!(chown.success(), "the cluster's directory could not be given to the account `postgres`");
@@ -116,17 +128,6 @@ impl Database {
         let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
         ensure!(output.status.success(), "{program}: {said} {}", String::from_utf8_lossy(&output.stderr));
         Ok(said)
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let pid = std::fs::read_to_string(self.cluster().join("postmaster.pid")).ok();
-        let pid = pid.and_then(|text| rustix::process::Pid::from_raw(text.lines().next()?.trim().parse().ok()?));
-        if let Some(pid) = pid {
-            // SIGQUIT is how a postmaster is told to end at once, with all of its children.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
-        }
     }
 }
 

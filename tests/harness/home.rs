@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::container::{containers_of, docker};
+use crate::guard::Guard;
 use crate::process::{Output, Program, binary, run};
 
 /// Time for Postgres, host and worker to come up on a busy machine.
@@ -20,7 +21,23 @@ const UP: Duration = Duration::from_secs(90);
 pub struct Home {
     folder: TempDir,
     pub up: Option<Program>,
+    // Behind the folder: where that has gone, everything has.
+    _guard: Guard,
 }
+
+/// After a test that was killed: what ran on its home, the cluster elsewhere, and the home.
+const CLEAN: &str = r#"
+[ -d "$1" ] || exit 0
+for process in /proc/[0-9]*; do
+    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF "$1/"; then kill -9 "${process#/proc/}" 2>/dev/null; fi
+done
+home=$(sed -n 's/^home = "\(.*\)"$/\1/p' "$1/postgres.toml" 2>/dev/null)
+case $home in /var/lib/manman/?*)
+    for _ in $(seq 100); do [ -e "$home/data/postmaster.pid" ] || break; sleep 0.1; done
+    rm -rf "$home" ;;
+esac
+rm -rf "$1"
+"#;
 
 /// A host of its own, without a worker.
 #[derive(Debug)]
@@ -42,7 +59,8 @@ impl Home {
     pub fn empty() -> Result<Self> {
         // Short, since a Unix socket's path has 107 bytes at most.
         let folder = tempfile::Builder::new().prefix("manman-").tempdir()?;
-        Ok(Self { folder, up: None })
+        let guard = Guard::new(CLEAN, &[folder.path().to_str().context("the path of a home")?])?;
+        Ok(Self { folder, up: None, _guard: guard })
     }
 
     /// `manman up` in an empty home.

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
+use crate::guard::Guard;
 use crate::process::binary;
 
 /// Two network namespaces with a cable; they and all in them go with this. The host is at
@@ -12,7 +13,17 @@ use crate::process::binary;
 pub struct Cable {
     pub host: String,
     pub worker: String,
+    _guard: Guard,
 }
+
+/// What a story has left at a machine, games above all: they outlive their worker.
+const CLEAN: &str = r#"
+for machine in "$@"; do
+    for pid in $(ip netns pids "$machine" 2>/dev/null); do kill -9 "$pid"; done
+    ip netns delete "$machine" 2>/dev/null
+done
+true
+"#;
 
 async fn run(program: &str, words: &str) -> Result<()> {
     let output = Command::new(program).args(words.split(' ')).output().await.with_context(|| format!("run `{program}`"))?;
@@ -24,7 +35,9 @@ impl Cable {
     /// `story` tells the namespaces of one process from each other, in a letter or two.
     pub async fn new(story: &str) -> Result<Self> {
         let pid = std::process::id();
-        let cable = Self { host: format!("mm{story}h{pid}"), worker: format!("mm{story}w{pid}") };
+        let (host, worker) = (format!("mm{story}h{pid}"), format!("mm{story}w{pid}"));
+        let guard = Guard::new(CLEAN, &[&worker, &host])?;
+        let cable = Self { host, worker, _guard: guard };
         let (a, b) = (&cable.host, &cable.worker);
         for words in [
             format!("netns add {a}"),
@@ -49,20 +62,6 @@ impl Cable {
 
     pub async fn unmute(&self, machine: &str) -> Result<()> {
         run("nsenter", &format!("--net=/run/netns/{machine} iptables -D OUTPUT -o cable -j DROP")).await
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        // What a story has left at the second machine, games above all: they outlive their worker.
-        if let Ok(output) = std::process::Command::new("ip").args(["netns", "pids", &self.worker]).output() {
-            for pid in String::from_utf8_lossy(&output.stdout).lines().filter_map(|pid| pid.trim().parse().ok()) {
-                let _ = rustix::process::Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-            }
-        }
-        for machine in [&self.host, &self.worker] {
-            let _ = std::process::Command::new("ip").args(["netns", "delete", machine]).output();
-        }
     }
 }
 

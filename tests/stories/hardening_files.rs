@@ -134,7 +134,8 @@ fn what_a_game_plants_in_its_container_leads_nowhere() -> Result<()> {
         // The game itself can be ended and started again.
         home.manman(&["server", "kill", "game", "--wait=60s"]).await?.success()?;
         treasure.is_unharmed("a kill")?;
-        let _ = home.manman(&["logs", "game", "--tail", "20"]).await?;
+        let shown = home.manman(&["logs", "game", "--tail", "20"]).await?;
+        ensure!(!shown.stdout.contains("of the machine"), "{}", shown.stdout);
         home.manman(&["server", "start", "game", "--wait=60s"]).await?.success()?;
         treasure.is_unharmed("a start")?;
         home.manman(&["server", "stop", "game", "--wait=60s"]).await?.success()?;

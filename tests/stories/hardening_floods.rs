@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use manman_common::client::Client;
-use manman_e2e::{Context, Home, Result, ensure, eventually_within, story};
+use manman_common::client::{Client, Socket};
+use manman_e2e::{Context, Home, Result, bail, ensure, eventually_within, story};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -58,6 +58,7 @@ fn half_open_connections_end_and_hold_nobody_up() -> Result<()> {
         let mut doors = vec![ask.address()?];
         doors.extend(listener.and_then(|url| url.socket_addrs(|| None).ok()?.pop()));
         let mut all = Vec::new();
+        let mut silent = TcpStream::connect(doors.last().context("a door")?).await?;
         for door in &doors {
             all.extend(half_open(*door).await?);
             answers_soon(&ask).await?;
@@ -73,6 +74,11 @@ fn half_open_connections_end_and_hold_nobody_up() -> Result<()> {
             all = open;
             answers_soon(&ask).await.map_err(|error| format!("{error:#}"))?;
             if all.is_empty() { Ok(()) } else { Err(format!("{} of {} are open", all.len(), HALF_OPEN * doors.len())) }
+        })
+        .await?;
+        // The worker has few places, so that who says nothing at all does not keep one either.
+        eventually_within(Duration::from_secs(30), "a silent connection ends", async || {
+            if is_closed(&mut silent).await { Ok(()) } else { Err("it is open") }
         })
         .await
     })
@@ -172,6 +178,22 @@ fn whatever_is_too_much_is_refused_and_nothing_falls_over() -> Result<()> {
     })
 }
 
+/// Reads on until the host has said that it has all events up to this one.
+async fn stored_up_to(link: &mut Socket, last: u64) -> Result<()> {
+    let reading = async {
+        while let Some(frame) = link.next().await {
+            if let Message::Text(text) = frame? {
+                let frame: Value = serde_json::from_str(&text)?;
+                if frame["frame"] == "events_stored" && frame["up_to"] == last {
+                    return Ok(());
+                }
+            }
+        }
+        bail!("the link was closed")
+    };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.context("the host does not say that it has the events")?
+}
+
 /// More in one batch than a database takes parameters: 32,766 in SQLite, 65,535 in Postgres.
 #[test]
 fn a_worker_reports_more_than_a_statement_has_parameters() -> Result<()> {
@@ -199,17 +221,31 @@ fn a_worker_reports_more_than_a_statement_has_parameters() -> Result<()> {
             "have_revision": 0, "inventory": []
         });
         link.send(Message::text(hello.to_string())).await?;
-        // So many events in a row: each is kept once or the link is closed, and the host stays up.
-        for batch in 0..40_u64 {
-            let frame =
-                json!({ "frame": "status", "servers": (0..2_000).map(|n| status(u128::from(batch) * 2_000 + n)).collect::<Vec<_>>() });
-            if link.send(Message::text(frame.to_string())).await.is_err() {
-                break;
-            }
+        // So many statuses of some 115 bytes are just within a frame.
+        for batch in 0..3_u128 {
+            let servers: Vec<Value> = (0..33_000).map(|number| status(batch * 33_000 + number)).collect();
+            link.send(Message::text(json!({ "frame": "status", "servers": servers }).to_string())).await.context("the link was closed")?;
+        }
+        // A thousand events, and the same ones once more: each is kept once.
+        let events: Vec<Value> = (1..=1_000)
+            .map(|seq| json!({ "seq": seq, "at": "2026-11-21T12:00:00Z", "kind": "server.said", "message": format!("event {seq}"), "data": null }))
+            .collect();
+        let frame = json!({ "frame": "events", "events": events }).to_string();
+        for _ in 0..2 {
+            link.send(Message::text(frame.clone())).await.context("the link was closed")?;
+            stored_up_to(&mut link, 1_000).await?;
         }
         answers_soon(&ask).await?;
-        let listed = ask.did(Method::GET, "/event?limit=200", Value::Null).await?;
-        ensure!(listed["items"].is_array(), "{listed}");
+        let (mut found, mut cursor) = (0, String::new());
+        loop {
+            let page = ask.did(Method::GET, &format!("/event?limit=200&kind=server.said{cursor}"), Value::Null).await?;
+            found += page["items"].as_array().context("events")?.len();
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        ensure!(found == 1_000, "{found} events, not 1,000");
         home.manman(&["status"]).await?.success()?;
         Ok(())
     })

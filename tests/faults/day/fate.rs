@@ -16,6 +16,7 @@ pub(super) enum Event {
     StopHost(Duration),
     Cut(&'static str, Duration),
     CutOneWay(&'static str, Way, Duration),
+    Type(String),
     Wish(String, &'static str),
 }
 
@@ -30,6 +31,7 @@ impl Event {
             Self::StopHost(_) => "host stopped for a while",
             Self::Cut(..) => "link cut",
             Self::CutOneWay(..) => "link cut one way",
+            Self::Type(_) => "line typed",
             Self::Wish(..) => "wish",
         }
     }
@@ -68,6 +70,7 @@ impl Fate {
             572..=619 => Event::StopHost(away),
             620..=669 => Event::Cut(worker, away),
             670..=709 => Event::CutOneWay(worker, way, away),
+            710..=769 => Event::Type(world),
             _ => Event::Wish(world, verb),
         }
     }

@@ -245,6 +245,9 @@ fn listen() {
             Ok("quit") => finish(0),
             Ok("break") => finish(3),
             Ok(text) => {
+                if let Some(told) = &told {
+                    told.tell("hears", &format!(",\"line\":{text:?}"));
+                }
                 let mut out = std::io::stdout().lock();
                 let _ = writeln!(out, "got {text}").and_then(|()| out.flush());
             }

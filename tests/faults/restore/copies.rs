@@ -7,7 +7,7 @@ use manman_e2e::{Context, Program, Result, binary, ensure, eventually_within};
 use rustix::process::Signal;
 use tokio::process::Command;
 
-use crate::host::more_beats;
+use crate::network::says;
 use crate::stage::{SOON, Stage, kill};
 
 const FIRST: &str = "board-1,card-1;id-1,disk-1";
@@ -33,14 +33,6 @@ fn elsewhere(stage: &Stage, data: &Path, host: &str) -> Result<Program> {
     Program::spawn("the worker of the copy", &mut command)
 }
 
-async fn says(program: &Program, words: &str) -> Result<String> {
-    eventually_within(SOON, &format!("the copy says `{words}`"), async || {
-        let said = program.said();
-        said.iter().find(|line| line.contains(words)).cloned().ok_or(said)
-    })
-    .await
-}
-
 #[test]
 fn f13_a_clone_of_a_live_worker_is_refused_with_one_alert_and_the_first_notices_nothing() -> Result<()> {
     scenario(
@@ -63,8 +55,8 @@ fn f13_a_clone_of_a_live_worker_is_refused_with_one_alert_and_the_first_notices_
                 Err(error) => Err(format!("{error:#}")),
             })
             .await?;
-            // It asks again and again.
-            more_beats(&stage, 2).await?;
+            // Its second try was told, since both live; the third is no news.
+            says(stage.worker("clone")?, "the host refused this worker", 3, SOON).await?;
             ensure!(stage.count("worker.rival", None).await? == 1, "more than one alert");
             ensure!(stage.shims("clone", None).is_empty(), "the clone has started something");
             let now = stage.worker_until("box", "alive", |seen| seen["status"] == "alive").await?;
@@ -91,7 +83,7 @@ fn f13_a_clone_that_boots_offline_starts_nothing_until_a_person_says_that_it_may
         let nowhere = "http://127.0.0.1:9";
         let clone = elsewhere(&stage, &data, nowhere)?;
         stage.workers.insert("clone".to_owned(), clone);
-        let said = says(stage.worker("clone")?, "another machine").await?;
+        let said = says(stage.worker("clone")?, "another machine", 1, SOON).await?;
         stage
             .never("the clone starts a world", || {
                 Some(format!("{:?}", stage.shims("clone", None))).filter(|_| !stage.shims("clone", None).is_empty())

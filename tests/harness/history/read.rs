@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Witness {
     pub world: String,
-    /// `begins`, `ends`, `stays` (of a process that left its game).
+    /// `begins`, `hears`, `ends`, `stays` (of a process that left its game).
     pub what: String,
     pub pid: i32,
     pub ticks: u64,
@@ -20,6 +20,8 @@ pub struct Witness {
     #[serde(default)]
     pub others: Vec<String>,
     pub code: Option<i32>,
+    /// What was typed on its console.
+    pub line: Option<String>,
 }
 
 impl Witness {
