@@ -81,8 +81,8 @@ mod tests {
     fn what_is_graver_wins() {
         let timeline = |n| SessionTerms { timeline: Some(Uuid::from_u128(n)), ..SessionTerms::default() };
         let regress = |meta: &mut Meta| {
-            meta.trust.told(&timeline(1));
-            meta.trust.told(&timeline(2));
+            meta.trust.told(&timeline(1), true);
+            meta.trust.told(&timeline(2), true);
         };
         let of = |change: &dyn Fn(&mut Meta)| Standing::of(&meta(change)).mode();
         assert_eq!(of(&|_| {}), Mode::Normal);

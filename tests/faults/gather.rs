@@ -8,6 +8,7 @@ use manman_e2e::faults::Seen;
 use manman_e2e::history::{Entry, History, Process, Settled, Stored, What, Wish, Witness, check};
 use manman_e2e::{Context, Result, bail};
 use manman_shim::journal::{self, Event};
+use manman_shim::spec::EPOCH_SHIFT;
 use serde_json::Value;
 
 use crate::stage::{Stage, boot_ms};
@@ -153,7 +154,9 @@ fn read_journal(machine: &Path, server: &Path, history: &mut History) -> Result<
     let mut asked: BTreeMap<String, bool> = BTreeMap::new();
     for line in found.lines {
         let what = match line.event {
-            Event::Started { pid, ticks } => What::Begins { epoch: line.epoch.unwrap_or(0), process: Process { pid, ticks } },
+            Event::Started { pid, ticks } => {
+                What::Begins { epoch: line.epoch.unwrap_or(0) >> EPOCH_SHIFT, process: Process { pid, ticks } }
+            }
             Event::Signal { pid, ticks, .. } => What::Signalled { process: Process { pid, ticks } },
             Event::Stop { asked: by } => {
                 asked.insert(line.instance, by == "ladder" || by == "kill");

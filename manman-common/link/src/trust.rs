@@ -66,15 +66,17 @@ impl Trust {
         self.here = Some(machine);
         self.met = true;
         self.greeted = terms.timeline;
-        self.told(terms);
+        self.told(terms, false);
     }
 
-    /// The host's terms, with a registration and with each beat.
-    pub fn told(&mut self, terms: &SessionTerms) {
+    /// The host's terms, with a registration and with each beat; `knows_all` where every wish of the
+    /// host's is stored here. A memory that was not trusted does not become right by being trusted: it
+    /// stays in quarantine until it is what the host has now.
+    pub fn told(&mut self, terms: &SessionTerms, knows_all: bool) {
         let lifts = match self.quarantine {
             // A beat in a session of before the start says nothing of this machine.
-            Some(Quarantine::OtherMachine) => self.met && !self.is_of_another_life(terms),
-            Some(_) => !self.is_of_another_life(terms),
+            Some(Quarantine::OtherMachine) => self.met && knows_all && !self.is_of_another_life(terms),
+            Some(_) => knows_all && !self.is_of_another_life(terms),
             None => true,
         };
         if lifts || terms.quarantine.is_some() {

@@ -11,7 +11,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use crate::exit_code;
 use crate::spec::{DataLock, EPOCH_SHIFT};
 
-/// Digits of an epoch in the file: always as many, so that a later one is written over it in place
+/// Digits of the number in the file: always as many, so that a later one is written over it in place
 /// and no power cut can leave the file without one.
 const WIDTH: usize = 20;
 
@@ -33,47 +33,90 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Takes it and writes its epoch down, unless somebody has it or the file knows a later epoch.
+/// Takes it and writes its epoch down, unless somebody has it, or the file knows a later epoch or a stop
+/// by a later wish.
 pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
-    let failed = |what: &str, error: io::Error| Refusal { code: exit_code::IO, reason: format!("{what} {}: {error}", lock.path.display()) };
-    let writer = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock.path)
-        .map_err(|error| failed("open", error))?;
-    // What a game is handed can not be written: the number in the file is none of its business.
-    let again = format!("/proc/self/fd/{}", writer.as_raw_fd());
-    let file = File::open(again).map_err(|error| failed("open for reading", error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let reason = format!("{} is locked: an earlier instance, or something that it started, still runs", lock.path.display());
-            return Err(Refusal { code: exit_code::LOCKED, reason });
+    let open = Open::for_this(lock)?;
+    // The generation is written by stops alone: what ran by a later wish does no harm by running again.
+    let epoch = lock.epoch >> EPOCH_SHIFT << EPOCH_SHIFT;
+    if open.number < epoch {
+        open.write(lock, epoch)?;
+    }
+    Ok(Held(open.file))
+}
+
+/// Has whatever starts by an earlier wish than this one refused, by whoever it is asked for. A file
+/// that knows a later one stays as it is.
+pub fn let_go(lock: &DataLock) -> Result<(), Refusal> {
+    let open = Open::of(lock)?;
+    if open.number < lock.epoch { open.write(lock, lock.epoch) } else { Ok(()) }
+}
+
+/// Forgets stops by later wishes than this one: somebody who knows them all wants this one.
+pub fn take_up(lock: &DataLock) -> Result<(), Refusal> {
+    match Open::for_this(lock) {
+        Err(Refusal { code: exit_code::STOPPED, .. }) => Open::of(lock)?.write(lock, lock.epoch),
+        other => other.map(drop),
+    }
+}
+
+/// The file, locked.
+struct Open {
+    writer: File,
+    /// What a game is handed can not be written: the number in the file is none of its business.
+    file: File,
+    number: u64,
+}
+
+impl Open {
+    fn of(lock: &DataLock) -> Result<Self, Refusal> {
+        let failed = |what: &'static str| move |error: io::Error| failed(lock, what, &error);
+        let writer =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock.path).map_err(failed("open"))?;
+        let again = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let file = File::open(again).map_err(failed("open for reading"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let reason = format!("{} is locked: an earlier instance, or something that it started, still runs", lock.path.display());
+                return Err(Refusal { code: exit_code::LOCKED, reason });
+            }
+            Err(error) => return Err(failed("lock")(error.into())),
         }
-        Err(error) => return Err(failed("lock", error.into())),
+        let number = number(&file).map_err(failed("read"))?;
+        Ok(Self { writer, file, number })
     }
-    let written = epoch(&file).map_err(|error| failed("read", error))?;
-    if written > lock.epoch {
-        let reason = format!(
-            "this world was moved away in epoch {}: {} says so, and this start is of epoch {}",
-            written >> EPOCH_SHIFT,
-            lock.path.display(),
-            lock.epoch >> EPOCH_SHIFT
-        );
-        return Err(Refusal { code: exit_code::EPOCH, reason });
+
+    /// Refuses what the file is ahead of.
+    fn for_this(lock: &DataLock) -> Result<Self, Refusal> {
+        let open = Self::of(lock)?;
+        let (path, parted) = (lock.path.display(), |number: u64| (number >> EPOCH_SHIFT, number & ((1 << EPOCH_SHIFT) - 1)));
+        let ((known, stopped), (epoch, generation)) = (parted(open.number), parted(lock.epoch));
+        if known > epoch {
+            let reason = format!("this world was moved away in epoch {known}: {path} says so, and this start is of epoch {epoch}");
+            return Err(Refusal { code: exit_code::EPOCH, reason });
+        }
+        if known == epoch && stopped > generation {
+            let reason = format!(
+                "this world was stopped by a later wish: {path} says so, by generation {stopped}, and this start is of generation {generation}"
+            );
+            return Err(Refusal { code: exit_code::STOPPED, reason });
+        }
+        Ok(open)
     }
-    if written < lock.epoch {
-        let text = format!("{:0WIDTH$}\n", lock.epoch);
-        writer.write_all_at(text.as_bytes(), 0).and_then(|()| writer.sync_all()).map_err(|error| failed("write", error))?;
+
+    fn write(&self, lock: &DataLock, number: u64) -> Result<(), Refusal> {
+        let text = format!("{number:0WIDTH$}\n");
+        self.writer.write_all_at(text.as_bytes(), 0).and_then(|()| self.writer.sync_all()).map_err(|error| failed(lock, "write", &error))
     }
-    Ok(Held(file))
+}
+
+fn failed(lock: &DataLock, what: &str, error: &io::Error) -> Refusal {
+    Refusal { code: exit_code::IO, reason: format!("{what} {}: {error}", lock.path.display()) }
 }
 
 /// 0 for a file that has none yet.
-fn epoch(file: &File) -> io::Result<u64> {
+fn number(file: &File) -> io::Result<u64> {
     let mut text = [0; WIDTH];
     match file.read_at(&mut text, 0)? {
         0 => Ok(0),

@@ -83,15 +83,15 @@ pub struct LogPlace {
     pub total_bytes: u64,
 }
 
-/// Above it stands which assignment of the server to a worker a start is of; what is below was used
-/// before there were assignments, and is less than any of them.
+/// Above it stands which assignment of the server to a worker a start is of, below it the generation of
+/// the wish that it follows.
 pub const EPOCH_SHIFT: u32 = 32;
 
 /// A file that is flocked for as long as any process of the instance lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataLock {
     pub path: PathBuf,
-    /// A file with a higher one refuses; else this one is written into it.
+    /// Assignment and generation. A file with a higher one refuses.
     pub epoch: u64,
 }
 

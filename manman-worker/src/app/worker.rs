@@ -290,19 +290,23 @@ impl Worker {
     }
 
     /// The host's terms, as each beat repeats them; on the disk when this answers, so that they hold
-    /// without it.
-    pub(crate) async fn told(&self, terms: &SessionTerms) -> Result<Heard, ReconcileError> {
-        if self.terms.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(terms) {
-            return Ok(Heard::InThisSession);
+    /// without it. `host_at` is how far the host's wishes went as it said them.
+    pub(crate) async fn told(&self, terms: &SessionTerms, host_at: Revision) -> Result<Heard, ReconcileError> {
+        let knows_all = self.revision() >= host_at;
+        let is_lifted = terms.quarantine.is_none() && self.standing().quarantine.is_some();
+        let heard = if is_lifted && !knows_all { Heard::BeforeItsWishes } else { Heard::InThisSession };
+        let is_known = self.terms.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(terms);
+        if is_known && !(is_lifted && knows_all) {
+            return Ok(heard);
         }
         let told = terms.clone();
-        let meta = self.store.update_meta(move |meta| meta.trust.told(&told)).await?;
+        let meta = self.store.update_meta(move |meta| meta.trust.told(&told, knows_all)).await?;
         self.stand(&meta).await?;
         if meta.trust.is_of_another_life(terms) {
             return Ok(Heard::InAnotherLife);
         }
         *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms.clone());
-        Ok(Heard::InThisSession)
+        Ok(heard)
     }
 
     /// Has the loop go by what is stored, and tells a person where that has changed.

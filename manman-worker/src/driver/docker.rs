@@ -209,9 +209,14 @@ impl Driver for DockerDriver {
         blocking(move || erase(&dir)).await
     }
 
-    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+    async fn let_go(&self, spec: &ServerSpec) -> Result<(), DriverError> {
         let (dir, spec) = (self.server_dir(spec.id), spec.clone());
-        blocking(move || fence::give_away(&dir, &spec)).await
+        blocking(move || fence::let_go(&dir, &spec)).await
+    }
+
+    async fn take_up(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        let (dir, spec) = (self.server_dir(spec.id), spec.clone());
+        blocking(move || fence::take_up(&dir, &spec)).await
     }
 
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {

@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 use manman_common::spec::{StopMode, StopRung};
 use manman_common::status::{ExitRecord, Progress, Usage};
 use manman_common::wire::DriverReport;
-use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec};
+use manman_common::{Generation, InstallMethod, InstanceId, ServerId, ServerSpec};
 use manman_worker_core::{Instance, InstanceRef, InstanceState, run_hash};
 use tokio::sync::Notify;
 
@@ -35,6 +35,8 @@ pub struct Behaviour {
     /// Goes on until it is killed.
     pub ignores_stop: bool,
     pub stop_takes: Duration,
+    /// Its data can not be told that it is not to run here.
+    pub is_not_let_go: bool,
 }
 
 #[derive(Default)]
@@ -54,7 +56,7 @@ struct State {
     purged: BTreeSet<ServerId>,
     lines: Vec<(InstanceId, String)>,
     leases: Vec<(ServerId, Option<InstanceId>, Option<Lease>)>,
-    given_away: Vec<(ServerId, u64)>,
+    let_go: Vec<(ServerId, Generation)>,
 }
 
 impl FakeMachine {
@@ -105,10 +107,10 @@ impl FakeMachine {
         self.state().starts.iter().filter(|(of, _)| *of == server).count()
     }
 
-    /// The epochs in which a server was given to another worker, as often as that was said.
+    /// By which wishes a server was not to run here any more, as often as that was said.
     #[must_use]
-    pub fn given_away(&self, server: ServerId) -> Vec<u64> {
-        self.state().given_away.iter().filter(|(of, _)| *of == server).map(|(_, epoch)| *epoch).collect()
+    pub fn let_go(&self, server: ServerId) -> Vec<Generation> {
+        self.state().let_go.iter().filter(|(of, _)| *of == server).map(|(_, generation)| *generation).collect()
     }
 
     #[must_use]
@@ -290,8 +292,11 @@ impl Driver for FakeDriver {
         }
     }
 
-    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
-        self.machine.state().given_away.push((spec.id, spec.epoch));
+    async fn let_go(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        if self.machine.behaviour(spec.id).is_not_let_go {
+            return Err(refused(DriverErrorKind::Retry, "the disk is full"));
+        }
+        self.machine.state().let_go.push((spec.id, spec.generation));
         Ok(())
     }
 

@@ -79,9 +79,16 @@ pub trait Driver: Send + Sync + 'static {
     /// Deletes the server's data directory.
     async fn purge(&self, server: ServerId) -> Result<(), DriverError>;
 
-    /// This server was given to another worker by `spec`, nothing of it lives here, and its data stays:
-    /// from here on the data itself refuses a start of an earlier epoch. May be said again.
-    async fn give_away(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+    /// By `spec` this server is stopped, or another worker's; nothing of it lives here, and its data
+    /// stays: from here on the data itself refuses a start by an earlier wish. May be said again.
+    async fn let_go(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+        let _ = spec;
+        Ok(())
+    }
+
+    /// The host is there, and wants the server to run by `spec`: what the data remembers of stops by
+    /// later wishes no longer counts. Said before a start.
+    async fn take_up(&self, spec: &ServerSpec) -> Result<(), DriverError> {
         let _ = spec;
         Ok(())
     }

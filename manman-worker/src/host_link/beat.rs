@@ -13,6 +13,8 @@ use crate::clock;
 
 /// The last beat must not hold up the end of the process.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between beats while the link brings the wishes that a lifted quarantine waits for.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// So many beats in a row may find the host ahead of us before the link is taken to task.
 const LAGGING_MAX: u32 = 2;
 
@@ -28,8 +30,10 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
         match seat.client.worker_beat(seat.id, &body(worker, Some(seat.epoch), None)).await {
             Ok(answer) => {
                 set_away(worker, false);
-                match worker.told(&answer.terms).await {
+                every = Duration::from_secs(u64::from(answer.next_seconds.clamp(1, 300)));
+                match worker.told(&answer.terms, answer.desired_revision).await {
                     Ok(Heard::InThisSession) => {}
+                    Ok(Heard::BeforeItsWishes) => every = every.min(ASKED_AGAIN),
                     Ok(Heard::InAnotherLife) => {
                         tracing::warn!("the host's database went back in time; registering again, games go on");
                         return Ended::RegisterAgain;
@@ -39,7 +43,6 @@ pub(super) async fn keep_beating(seat: &Seat, heartbeat: Duration, accepted: wat
                     }
                 }
                 worker.reconcile.lease_renewed(sent, answer.desired_revision);
-                every = Duration::from_secs(u64::from(answer.next_seconds.clamp(1, 300)));
                 if std::mem::take(&mut away) {
                     tracing::info!("the host is back");
                     worker.link.reachable.notify_waiters();

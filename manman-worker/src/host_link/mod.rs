@@ -55,6 +55,8 @@ pub struct LinkState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     InThisSession,
+    /// Its memory is trusted from when it holds all that the host wishes.
+    BeforeItsWishes,
     /// The host went back in time since it began the session: it may give the session's number to
     /// another, and may mean that one.
     InAnotherLife,

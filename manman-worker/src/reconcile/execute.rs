@@ -44,6 +44,8 @@ pub(super) struct Job {
     pub(super) driver: Option<Arc<dyn Driver>>,
     /// How long what is started may run; none where that is for ever.
     pub(super) lease: Option<Lease>,
+    /// The wish is the host's own word of now, not a memory of it.
+    pub(super) host_wants: bool,
     pub(super) supervision: Arc<dyn Supervision>,
     pub(super) asides: mpsc::Sender<Aside>,
 }
@@ -111,6 +113,9 @@ async fn perform(job: Job, condition: &str) -> Result<Outcome, Failing> {
                 });
             }
             driver.grant_lease(job.spec.id, None, job.lease).await.map_err(failed)?;
+            if job.host_wants {
+                driver.take_up(&job.spec).await.map_err(failed)?;
+            }
             driver.start(&job.spec, instance).await.map_err(failed)?;
             Ok(Outcome::Done)
         }

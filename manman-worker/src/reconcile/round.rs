@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use manman_common::{InstallMethod, InstanceId, ServerId, Timestamp};
-use manman_worker_core::{Happening, Observation, Record, Step, StepKind, World, begin, plan, seen};
+use manman_common::{DesiredState, InstallMethod, InstanceId, ServerId, ServerStatus, Timestamp};
+use manman_worker_core::{Happening, Mode, Observation, Record, Step, StepKind, World, begin, plan, seen};
 
 use super::execute::{Job, execute};
 use super::observe::{Look, look, observations};
 use super::signals::Watched;
 use super::task::Reconciler;
 use crate::api::error_chain;
+
+/// Before data that could not be told that its server has stopped is told again: whoever has ended may
+/// hold it for a moment yet.
+const LET_GO_AGAIN: Duration = Duration::from_millis(500);
 
 impl Reconciler {
     pub(super) fn look_everywhere(&mut self) {
@@ -62,7 +67,7 @@ impl Reconciler {
         }
         let install_keys = self.install_keys(&observed);
         let leased = self.leased();
-        let plan = plan(World {
+        let mut plan = plan(World {
             now,
             mode: self.mode(),
             records: &self.records,
@@ -73,6 +78,12 @@ impl Reconciler {
             leased: &leased,
             has_room: !*self.full.borrow(),
         });
+        let unsaid = self.let_go(method, &plan.statuses).await;
+        if !unsaid.is_empty() {
+            plan.statuses.retain(|server, _| !unsaid.contains(server));
+            let again = now.plus(LET_GO_AGAIN);
+            plan.wake_at = Some(plan.wake_at.map_or(again, |moment| moment.min(again)));
+        }
         match plan.wake_at {
             Some(moment) => self.wake_at.insert(method, moment),
             None => self.wake_at.remove(&method),
@@ -94,7 +105,6 @@ impl Reconciler {
                     abort.abort();
                 }
             }
-            self.give_away(method).await;
         }
         self.publisher.publish(planned);
         if again || !too_old.is_empty() {
@@ -102,21 +112,31 @@ impl Reconciler {
         }
     }
 
-    /// Has the data of worlds that were moved to another worker refuse what came before the move: the
-    /// record says so, too, but a database may be put back to a day on which it did not.
-    async fn give_away(&mut self, method: InstallMethod) {
-        let Some(driver) = self.drivers.get(&method) else { return };
-        for record in self.records.values() {
-            let spec = &record.spec;
-            let moved = record.tried.deleted && !spec.purge && spec.epoch > 1 && spec.run.game_id.method() == method;
-            if !moved || self.given_away.get(&spec.id) == Some(&spec.epoch) {
+    /// Has the data of worlds that are stopped, or another worker's now, refuse starts by earlier wishes:
+    /// the record says so, too, but a database may be put back to a day on which it did not. Answers of
+    /// whom that could not be said: neither, then, may it be told that they have stopped.
+    async fn let_go(&mut self, method: InstallMethod, statuses: &BTreeMap<ServerId, ServerStatus>) -> BTreeSet<ServerId> {
+        let mut unsaid = BTreeSet::new();
+        let Some(driver) = self.drivers.get(&method) else { return unsaid };
+        for (server, status) in statuses {
+            let Some(Record { spec, tried, .. }) = self.records.get(server) else { continue };
+            let rests = match spec.desired {
+                DesiredState::Running => false,
+                DesiredState::Stopped => !status.phase.is_live(),
+                DesiredState::Deleted => tried.deleted && !spec.purge,
+            };
+            if !rests || self.let_go.get(server) == Some(&spec.generation) {
                 continue;
             }
-            match driver.give_away(spec).await {
-                Ok(()) => drop(self.given_away.insert(spec.id, spec.epoch)),
-                Err(error) => tracing::warn!(server.id = %spec.id, error = error_chain(&error), "tried again with the next look"),
+            match driver.let_go(spec).await {
+                Ok(()) => drop(self.let_go.insert(*server, spec.generation)),
+                Err(error) => {
+                    tracing::warn!(server.id = %server, error = error_chain(&error), "is not yet told to have stopped");
+                    unsaid.insert(*server);
+                }
             }
         }
+        unsaid
     }
 
     fn fold_look(&mut self, method: InstallMethod, server: ServerId, observation: &Observation, now: Timestamp) {
@@ -223,6 +243,7 @@ impl Reconciler {
             driver: self.drivers.get(&record.spec.run.game_id.method()).cloned(),
             supervision: self.supervision.clone(),
             lease: self.lease_of(&record.spec),
+            host_wants: self.mode() == Mode::Normal && self.beat_sent.is_some() && self.revision >= self.host_at,
             asides: self.asides.clone(),
         };
         self.in_flight.insert(server, step.kind());

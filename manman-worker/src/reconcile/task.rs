@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manman_common::spec::StopStep;
-use manman_common::{InstallMethod, InstanceId, Revision, ServerId, Timestamp};
+use manman_common::{Generation, InstallMethod, InstanceId, Revision, ServerId, Timestamp};
 use manman_worker_core::{Happening, Mode, Observation, Outcome, Record, Sign, Step, StepKind, finish, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
@@ -75,8 +75,8 @@ pub struct Reconciler {
     pub(super) watched: BTreeMap<InstanceId, (ServerId, InstallMethod)>,
     /// Seen by this driver, and mentioned by no record.
     pub(super) orphans: BTreeMap<ServerId, InstallMethod>,
-    /// Servers that are another worker's now, and whose data has been told so by this run.
-    pub(super) given_away: BTreeMap<ServerId, u64>,
+    /// Servers whose data has been told by this run that they do not run here, and by which wish.
+    pub(super) let_go: BTreeMap<ServerId, Generation>,
     pub(super) wake_at: BTreeMap<InstallMethod, Timestamp>,
     /// Changed in memory and not yet on the disk.
     pub(super) dirty: BTreeSet<ServerId>,
@@ -127,7 +127,7 @@ impl Reconciler {
             known: BTreeSet::new(),
             watched: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            given_away: BTreeMap::new(),
+            let_go: BTreeMap::new(),
             wake_at: BTreeMap::new(),
             dirty: BTreeSet::new(),
             events: Vec::new(),

@@ -65,7 +65,7 @@ impl World {
                         self.truth.confirmed.insert(worker, epoch);
                         self.host.seats[worker].heard = self.now;
                         self.host_may_lift(worker);
-                        Ok(self.host.db.terms(worker))
+                        Ok((self.host.db.terms(worker), self.host.db.workers[worker].ledger.desired_revision))
                     }
                 };
                 if let Some(run) = self.machines[machine].run.as_ref().map(|run| run.id) {
@@ -137,7 +137,7 @@ impl World {
         if self.truth.requests.insert(worker, request) >= Some(request) {
             self.truth.overtaken.insert(worker);
         }
-        self.check_admission(machine, &told, &admitted);
+        self.check_admission(machine, process, &told, &admitted);
         if admitted.host_regressed && self.bug != Some(Bug::KeepsItsTimeline) {
             self.renew_timeline();
         }

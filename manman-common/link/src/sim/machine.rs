@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use manman_common::link::InventoryItem;
 use manman_common::session::{Machine as Identity, Memory};
 use manman_common::status::ExitRecord;
-use manman_common::{CommandId, InstanceId, Revision, RunId, ServerId, SessionEpoch};
+use manman_common::{CommandId, Generation, InstanceId, Revision, RunId, ServerId, SessionEpoch};
 use manman_worker_core::{Instance, InstanceState, Mode, Record};
 use uuid::Uuid;
 
@@ -50,8 +50,8 @@ pub(super) struct Machine {
     /// It was restored to before a session that the host knows of.
     pub(super) forgot: bool,
     pub(super) games: BTreeMap<InstanceId, Game>,
-    /// The highest epoch that each data directory has seen.
-    pub(super) disk: BTreeMap<ServerId, u64>,
+    /// The highest epoch that each data directory has seen, and the last wish in it that ended a game.
+    pub(super) disk: BTreeMap<ServerId, (u64, Generation)>,
 }
 
 pub(super) struct Run {
@@ -63,6 +63,8 @@ pub(super) struct Run {
     pub(super) conn: Option<u64>,
     pub(super) greeted_at: u64,
     pub(super) welcome: bool,
+    /// How far the host's wishes went when it took the last beat.
+    pub(super) host_at: Option<Revision>,
     pub(super) sync: Sync,
     pub(super) events_from: Option<u64>,
     pub(super) looked: bool,
@@ -93,6 +95,20 @@ impl Machine {
 
     pub(super) fn live(&self, server: ServerId) -> impl Iterator<Item = &Game> {
         self.games.values().filter(move |game| game.instance.server == server && game.instance.is_live())
+    }
+
+    /// The highest epoch in which it knows of the server.
+    pub(super) fn seen(&self, server: ServerId) -> u64 {
+        let record = self.db.records.get(&server).map(|record| record.spec.epoch);
+        let disk = self.disk.get(&server).map(|(epoch, _)| *epoch);
+        record.max(disk).unwrap_or(0)
+    }
+
+    /// By hand, at the machine.
+    pub(super) fn ends(&mut self, server: ServerId) {
+        for game in self.games.values_mut().filter(|game| game.instance.server == server && game.instance.is_live()) {
+            game.instance.state = InstanceState::Exited(ExitRecord::default());
+        }
     }
 
     pub(super) fn mode(&self, bug: Option<Bug>) -> Mode {
@@ -152,6 +168,7 @@ impl World {
             conn: None,
             greeted_at: 0,
             welcome: false,
+            host_at: None,
             sync: Sync::new(at.db.have),
             events_from: None,
             looked: false,
@@ -210,12 +227,6 @@ impl World {
         let confirmed = self.truth.confirmed.get(&worker).copied().unwrap_or_default();
         let at = &mut self.machines[machine];
         at.forgot = backup.session_epoch < confirmed && backup.met;
-        for (server, record) in &backup.records {
-            let newest = self.truth.epochs.get(server).copied().unwrap_or(0);
-            if record.spec.epoch < newest && at.disk.get(server).is_none_or(|seen| *seen < newest) {
-                self.truth.loose.insert(*server);
-            }
-        }
         at.db = backup;
         self.truth.restored_workers.insert(worker);
         self.after(300, Event::WorkerStarts { machine });

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manman_common::RunId;
-use manman_common::SessionEpoch;
 use manman_common::error::GoneReason;
 use manman_common::link::{Hello, ToHost, ToWorker};
 use manman_common::session::{Memory, SessionTerms};
 use manman_common::wire::ProcessIdentity;
+use manman_common::{Revision, RunId, SessionEpoch};
 
 use super::world::{Event, World};
 
@@ -24,7 +23,7 @@ pub(super) enum Up {
 #[derive(Clone, Debug)]
 pub(super) enum Down {
     Registered { request: u64, answer: Result<Registered, u32> },
-    BeatAnswer { request: u64, answer: Result<SessionTerms, GoneReason> },
+    BeatAnswer { request: u64, answer: Result<(SessionTerms, Revision), GoneReason> },
     Frame { conn: u64, frame: ToWorker },
 }
 

@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use super::Bug;
 use super::host::Waiting;
+use super::machine::Machine;
 use super::rows::ServerRow;
 use super::world::{Event, World};
+use crate::trust::Caution;
 
 const SERVERS_MAX: usize = 3;
 /// How long a command waits for its answer.
@@ -168,13 +170,17 @@ impl World {
     /// Looks at what the worker would do, sees to it that there is one of it, and confirms.
     fn looks_at(&mut self, worker: usize) {
         let row = &self.host.db.workers[worker];
-        let needs = row.ledger.quarantine.is_some() || (row.open && row.follows != Some(self.host.db.timeline));
-        if !needs || !row.open || self.host.seats[worker].sent.is_none() {
+        if !row.open || self.host.seats[worker].sent.is_none() {
             return;
         }
         let Some(run) = row.process.as_ref().map(|process| process.run_id) else { return };
         let found = self.machines.iter().position(|machine| machine.run.as_ref().is_some_and(|current| current.id == run));
         let Some(machine) = found else { return };
+        // Either end says so.
+        let follows = row.follows == Some(self.host.db.timeline) && self.machines[machine].db.trust.caution() == Caution::None;
+        if row.ledger.quarantine.is_none() && follows {
+            return;
+        }
         if row.ledger.quarantine == Some(Quarantine::OtherMachine) || self.machines[machine].is_copy {
             self.is_the_one(machine);
         }
@@ -207,7 +213,7 @@ impl World {
         // A process whose session another confirmed, under a number that a restored host gave twice,
         // is refused as long as it runs: somebody starts it anew.
         for machine in 0..self.machines.len() {
-            if self.machines[machine].run.as_ref().is_some_and(|run| !run.session) && self.rng.chance(50) {
+            if self.machines[machine].run.as_ref().is_some_and(|run| !run.session || !run.welcome) && self.rng.chance(50) {
                 self.worker_dies(machine);
                 self.after(300, Event::WorkerStarts { machine });
             }
@@ -217,7 +223,7 @@ impl World {
         let known: Vec<(ServerId, Generation)> =
             self.host.db.servers.values().filter(linked).map(|row| (row.spec.id, row.spec.generation)).collect();
         for (server, generation) in known {
-            let newer = |machine: &super::machine::Machine| machine.live(server).any(|game| game.instance.generation > generation);
+            let newer = |machine: &Machine| machine.live(server).any(|game| game.instance.generation > generation);
             if self.machines.iter().any(newer) {
                 self.host.db.touch(server);
                 let row = &self.host.db.servers[&server];
@@ -229,19 +235,25 @@ impl World {
         for server in servers {
             let Some(row) = self.host.db.servers.get(&server) else { continue };
             let newest = self.truth.epochs.get(&server).copied().unwrap_or(0);
-            let at_worker = |machine: &&super::machine::Machine| machine.worker == row.worker && !machine.scrapped;
-            let refused = self.machines.iter().filter(at_worker).filter_map(|machine| machine.db.records.get(&server));
-            let refused = refused.map(|record| record.spec.epoch).max().is_some_and(|epoch| epoch > row.spec.epoch);
-            let nowhere = !self.machines.iter().any(|machine| {
-                machine.db.records.get(&server).is_some_and(|record| record.spec.desired != DesiredState::Deleted) && !machine.scrapped
-            });
+            let at_worker = |machine: &&Machine| machine.worker == row.worker && !machine.scrapped;
+            let refused = self.machines.iter().filter(at_worker).any(|machine| machine.seen(server) > row.spec.epoch);
+            let may_run = |machine: &Machine| {
+                let record = machine.db.records.get(&server).filter(|record| record.spec.desired != DesiredState::Deleted);
+                record.is_some_and(|record| record.spec.epoch >= machine.seen(server)) && !machine.scrapped
+            };
+            let nowhere = !self.machines.iter().any(may_run);
             if refused
                 && nowhere
                 && let Some(row) = self.host.db.servers.get_mut(&server)
             {
+                // As every move does: above whatever anybody was told.
+                let told = self.machines.iter().filter_map(|machine| machine.db.records.get(&server));
+                row.spec.generation = told.fold(row.spec.generation, |highest, record| highest.max(record.spec.generation));
                 row.spec.epoch = newest + 1;
                 self.truth.epochs.insert(server, newest + 1);
                 self.host.db.touch(server);
+                // Where only the game knows that it is there, somebody sees it among the orphans.
+                self.machines.iter_mut().for_each(|machine| machine.ends(server));
             }
         }
     }
@@ -338,7 +350,7 @@ impl World {
         for (server, row) in &backup.servers {
             // A move that nobody remembers, and of which the machine has not heard either.
             let newest = self.truth.epochs.get(server).copied().unwrap_or(0);
-            let marked = |machine: &super::machine::Machine| machine.disk.get(server).is_some_and(|seen| *seen >= newest);
+            let marked = |machine: &Machine| machine.disk.get(server).is_some_and(|(seen, _)| *seen >= newest);
             if row.spec.epoch < newest && !self.machines.iter().filter(|machine| machine.worker == row.worker).all(marked) {
                 self.truth.loose.insert(*server);
             }
@@ -347,6 +359,13 @@ impl World {
         self.truth.host_restored = true;
         // The counter beside the database says so, unless that was lost, too.
         self.truth.host_unsure = true;
+        for (server, row) in &self.host.db.servers {
+            // Of a wish that no worker has heard of either, nothing is left.
+            let known = self.machines.iter().filter_map(|machine| machine.db.records.get(server));
+            if known.map(|record| record.spec.generation).max() <= Some(row.spec.generation) {
+                self.truth.wished.insert(*server, (row.spec.desired, row.worker));
+            }
+        }
         if self.rng.chance(700) && self.bug != Some(Bug::KeepsItsTimeline) {
             self.renew_timeline();
         }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use manman_common::link::ToHost;
 use manman_common::status::ExitRecord;
-use manman_common::{InstanceId, ServerSpec, Timestamp};
+use manman_common::{DesiredState, Generation, InstanceId, ServerSpec, Timestamp};
 use manman_worker_core::{
-    Failing, FailureKind, Instance, InstanceRef, InstanceState, Observation, Outcome, Plan, Step, World as Sight, begin, finish, plan, seen,
+    Failing, FailureKind, Instance, InstanceRef, InstanceState, Mode, Observation, Outcome, Plan, Step, World as Sight, begin, finish,
+    plan, seen,
 };
 use uuid::Uuid;
 
@@ -48,6 +49,14 @@ impl World {
         for step in steps {
             if !self.does(machine, &step, now) {
                 return;
+            }
+        }
+        let at = &mut self.machines[machine];
+        for status in statuses.values().filter(|status| !status.phase.is_live()) {
+            let Some(spec) = at.db.records.get(&status.id).map(|record| &record.spec) else { continue };
+            if spec.desired == DesiredState::Stopped {
+                let mark = at.disk.entry(spec.id).or_default();
+                *mark = (spec.epoch, spec.generation).max(*mark);
             }
         }
         self.says(machine, ToHost::Status { servers: statuses.into_values().collect() });
@@ -96,12 +105,19 @@ impl World {
         match step {
             Step::Install { .. } => {}
             Step::Start { server } => {
-                let seen = at.disk.get(server).copied().unwrap_or(0);
+                let (seen, stopped) = at.disk.get(server).copied().unwrap_or_default();
+                let refused = |kind, reason| Outcome::Failed(Failing { kind, condition: "Epoch".to_owned(), reason, hint: None });
                 if spec.epoch < seen && bug != Some(Bug::TakesLowerEpochs) {
-                    let reason = format!("this world was moved away in epoch {seen}");
-                    return Outcome::Failed(Failing { kind: FailureKind::Final, condition: "Epoch".to_owned(), reason, hint: None });
+                    return refused(FailureKind::Final, format!("this world was moved away in epoch {seen}"));
                 }
-                at.disk.insert(*server, spec.epoch);
+                let is_behind = spec.epoch == seen && spec.generation < stopped;
+                let host_wants = at.mode(bug) == Mode::Normal
+                    && at.run.as_ref().and_then(|run| run.host_at).is_some_and(|host_at| at.db.have >= host_at);
+                if is_behind && !host_wants && bug != Some(Bug::ForgetsStops) {
+                    return refused(FailureKind::Retry, format!("this world was stopped by generation {stopped}"));
+                }
+                let keeps = if spec.epoch == seen && !is_behind { stopped } else { Generation::default() };
+                at.disk.insert(*server, (spec.epoch, keeps));
                 let Some(id) = starting else { return Outcome::Done };
                 let instance = Instance {
                     server: *server,

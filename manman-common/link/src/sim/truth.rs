@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Rows 12, 13 and 16: a memory that went back is found, and one that did not is not blamed.
-    pub(super) fn check_admission(&mut self, machine: usize, memory: &Memory, admitted: &Admitted) {
+    pub(super) fn check_admission(&mut self, machine: usize, process: &ProcessIdentity, memory: &Memory, admitted: &Admitted) {
         let at = &self.machines[machine];
         let worker = at.worker;
         let blamed = matches!(admitted.quarantine, Some(Quarantine::OldToken | Quarantine::StateBehind));
@@ -144,6 +144,10 @@ impl World {
                 .any(|set| set.contains(&worker))
         {
             self.broken(format!("row 16: machine {machine} forgot nothing and is blamed: {:?}", admitted.quarantine));
+            return;
+        }
+        // What an earlier run had asked, and was held up, says nothing of this one's memory.
+        if !self.run_is(machine, process.run_id) {
             return;
         }
         let at = &mut self.machines[machine];
@@ -187,7 +191,7 @@ impl World {
             let mut on = self.machines.iter().enumerate().filter(|(_, machine)| machine.worker == row.worker && machine.on);
             let Some((number, machine)) = on.next() else { return Some(format!("worker {} is off", row.worker)) };
             if machine.db.trust.caution() != Caution::None {
-                return Some(format!("machine {number} is at {:?}", machine.db.trust.caution()));
+                return Some(format!("machine {number} is at {:?}, by {:?}", machine.db.trust.caution(), machine.db.trust));
             }
             let Some(record) = machine.db.records.get(&spec.id) else { return Some(format!("machine {number} does not know {}", spec.id)) };
             if record.spec != *spec {

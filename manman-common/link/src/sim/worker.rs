@@ -90,10 +90,15 @@ impl World {
                     run.request = None;
                 }
                 match answer {
-                    Ok(terms) => {
-                        let db = &mut self.machines[machine].db;
+                    Ok((terms, host_at)) => {
+                        let knows_all = self.machines[machine].db.have >= host_at;
+                        let at = &mut self.machines[machine];
+                        if let Some(run) = &mut at.run {
+                            run.host_at = Some(host_at);
+                        }
+                        let db = &mut at.db;
                         let before = db.trust.clone();
-                        db.trust.told(&terms);
+                        db.trust.told(&terms, knows_all);
                         if db.trust != before {
                             db.state_seq += 1;
                         }
@@ -239,6 +244,7 @@ impl World {
         let bug = self.bug;
         let at = &mut self.machines[machine];
         let (server, epoch, deleted) = (spec.id, spec.epoch, spec.desired == DesiredState::Deleted);
+        let mark = (epoch, spec.generation);
         if bug == Some(Bug::TakesLowerEpochs)
             && let Some(record) = at.db.records.get_mut(&server)
         {
@@ -246,8 +252,8 @@ impl World {
         }
         match offer(&mut at.db.records, spec) {
             // What was moved away is marked on the disk before anybody hears that it was let go of.
-            Offer::Accepted if deleted && at.disk.get(&server).is_some_and(|seen| *seen < epoch) => {
-                at.disk.insert(server, epoch);
+            Offer::Accepted if deleted && at.disk.get(&server).is_some_and(|seen| *seen < mark) => {
+                at.disk.insert(server, mark);
             }
             Offer::Accepted | Offer::Unchanged | Offer::Stale | Offer::OwnedHere | Offer::ConflictingSameGeneration => {}
         }

@@ -7,36 +7,49 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use manman_common::ServerSpec;
+use manman_common::{DesiredState, ServerSpec};
 use manman_shim::exit_code;
 use manman_shim::journal::{Event, JournalPlace, Writer};
-use manman_shim::lock::{Held, take};
+use manman_shim::lock::{self, Held, Refusal};
 use manman_shim::record::Exit;
 
 use super::rundir::{JOURNAL, LOCK, data_lock};
 use super::{refusal, retry};
 use crate::driver::DriverError;
 
-/// Has every later start of an earlier assignment refused by the data itself, whatever this worker's
-/// database says by then. Blocks on the disk.
-pub(crate) fn give_away(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
-    if !server_dir.exists() {
+/// Has every later start by an earlier wish refused by the data itself, whatever this worker's database
+/// says by then. Blocks on the disk.
+pub(crate) fn let_go(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
+    // What is stopped may not have been installed yet; what has gone leaves nothing new behind.
+    if spec.desired == DesiredState::Deleted && !server_dir.exists() {
         return Ok(());
     }
-    match take(&data_lock(server_dir.join(LOCK), spec)) {
-        Ok(_) => Ok(()),
-        // It knows a later one.
-        Err(refused) if refused.code == exit_code::EPOCH => Ok(()),
-        Err(refused) => Err(retry("could not note that a world has moved away", std::io::Error::other(refused.reason))),
+    make(server_dir)?;
+    lock::let_go(&data_lock(server_dir.join(LOCK), spec))
+        .map_err(|refused| retry("could not note that a world is not to run here", std::io::Error::other(refused.reason)))
+}
+
+/// The host, which is there and trusted, wants this start: a stop by a later wish, which it then has
+/// forgotten, no longer counts. Blocks on the disk.
+pub(crate) fn take_up(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
+    make(server_dir)?;
+    match lock::take_up(&data_lock(server_dir.join(LOCK), spec)) {
+        // The start says why, where it is one that may be made.
+        Ok(()) | Err(Refusal { code: exit_code::LOCKED | exit_code::EPOCH, .. }) => Ok(()),
+        Err(refused) => Err(retry("could not note that a world is to run again", std::io::Error::other(refused.reason))),
     }
+}
+
+fn make(server_dir: &Path) -> Result<(), DriverError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(server_dir);
+    made.map_err(|error| retry(format!("could not make {}", server_dir.display()), error))
 }
 
 /// Holds the lock as long as what it returns. Blocks on the disk.
 pub(crate) fn hold(server_dir: &Path, spec: &ServerSpec, instance: &str) -> Result<Held, DriverError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(server_dir);
-    made.map_err(|error| retry(format!("could not make {}", server_dir.display()), error))?;
+    make(server_dir)?;
     let lock = data_lock(server_dir.join(LOCK), spec);
-    take(&lock).map_err(|refused| {
+    lock::take(&lock).map_err(|refused| {
         let place = JournalPlace { dir: server_dir.join(JOURNAL), server: spec.id.to_string() };
         Writer::open(&place, instance, Some(lock.epoch), 0).note(&Event::Refused { code: refused.code });
         refusal::of(&Exit { refused: Some(refused.code), reason: Some(refused.reason), ..Exit::default() })

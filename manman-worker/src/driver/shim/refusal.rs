@@ -15,6 +15,11 @@ pub(crate) fn of(exit: &Exit) -> DriverError {
             reason,
             Some("it runs on another worker now; this copy of its data is kept, and `manman server move` brings the server back"),
         ),
+        Some(exit_code::STOPPED) => error(
+            DriverErrorKind::Retry,
+            reason,
+            Some("this worker's database may be an old one: it starts as soon as the host is heard from, and wants it"),
+        ),
         Some(exit_code::LEASE) => error(DriverErrorKind::Retry, reason, Some("it starts as soon as the host is heard from")),
         Some(_) => error(DriverErrorKind::Retry, reason, None),
         None if reason.starts_with("exec ") && reason.contains("loader") => {

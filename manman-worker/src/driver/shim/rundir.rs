@@ -175,10 +175,11 @@ impl RunDir {
     }
 }
 
-/// The lock for a start of this assignment. The file is below the server's directory, not in what the
-/// game may write.
+/// The lock for a start by this wish. The file is below the server's directory, not in what the game may
+/// write.
 pub(crate) fn data_lock(path: PathBuf, spec: &ServerSpec) -> DataLock {
-    DataLock { path, epoch: spec.epoch << EPOCH_SHIFT }
+    let generation = u32::try_from(spec.generation.get()).unwrap_or(u32::MAX);
+    DataLock { path, epoch: spec.epoch << EPOCH_SHIFT | u64::from(generation) }
 }
 
 pub(crate) fn reference(found: &Look) -> InstanceRef {

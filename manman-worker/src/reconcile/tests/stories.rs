@@ -347,19 +347,43 @@ async fn a_full_disk_begins_nothing_loses_nothing_and_is_waited_for() {
 }
 
 #[tokio::test]
-async fn the_data_of_a_world_that_was_moved_away_is_told_so_once_in_each_run() {
+async fn data_is_told_once_in_each_run_that_its_world_is_not_to_run_here() {
     let mut rig = Rig::new(1).await;
-    let (moved, deleted) = (spec(1), spec(2));
-    for wish in [&moved, &deleted] {
+    let (moved, purged) = (spec(1), spec(2));
+    for wish in [&moved, &purged] {
         rig.wish(wish.clone()).await;
         rig.until_phase(wish.id, Phase::Ready).await;
     }
-    rig.wish(next(&deleted, |spec| spec.desired = DesiredState::Deleted)).await;
-    rig.until_phase(deleted.id, Phase::Deleted).await;
-    rig.wish(next(&moved, |spec| (spec.desired, spec.epoch) = (DesiredState::Deleted, 2))).await;
-    rig.until("it is told", |rig| rig.machine.given_away(moved.id) == [2]).await;
+    rig.wish(next(&purged, |spec| (spec.desired, spec.purge) = (DesiredState::Deleted, true))).await;
+    rig.until_phase(purged.id, Phase::Deleted).await;
+    let released = next(&moved, |spec| (spec.desired, spec.epoch) = (DesiredState::Deleted, 2));
+    rig.wish(released.clone()).await;
+    rig.until_phase(moved.id, Phase::Deleted).await;
+    assert_eq!(rig.machine.let_go(moved.id), [released.generation], "before anybody hears of it");
     assert_eq!(rig.machine.live(moved.id), [], "its game has ended first");
     rig.kill_and_start_again().await;
-    rig.until("it is told again", |rig| rig.machine.given_away(moved.id) == [2, 2]).await;
-    assert_eq!(rig.machine.given_away(deleted.id), Vec::<u64>::new());
+    rig.until("it is told again", |rig| rig.machine.let_go(moved.id) == [released.generation; 2]).await;
+    assert_eq!(rig.machine.let_go(purged.id), []);
+}
+
+#[tokio::test]
+async fn nobody_hears_that_a_game_has_stopped_before_its_data_remembers_it() {
+    let mut rig = Rig::new(1).await;
+    let wish = spec(1);
+    rig.machine.behave(wish.id, Behaviour { is_not_let_go: true, ..Behaviour::default() });
+    rig.wish(wish.clone()).await;
+    rig.until_phase(wish.id, Phase::Ready).await;
+    let stop = next(&wish, |spec| spec.desired = DesiredState::Stopped);
+    rig.wish(stop.clone()).await;
+    rig.until("it has ended", |rig| rig.machine.live(wish.id).is_empty()).await;
+    for _ in 0..2 {
+        let (clock, ended) = (rig.clock(), clock::now());
+        rig.until("some looks later", |_| clock.until(ended.plus(Duration::from_secs(5))).is_zero()).await;
+        let phase = rig.handle.status(wish.id).map(|status| status.phase);
+        assert!(phase.is_some_and(|phase| phase.is_live()), "{phase:?}");
+        rig.kill_and_start_again().await;
+    }
+    rig.machine.behave(wish.id, Behaviour::default());
+    rig.until_phase(wish.id, Phase::Stopped).await;
+    assert_eq!(rig.machine.let_go(wish.id), [stop.generation]);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use manman_common::spec::{FileEntry, FileFormat, FileSpec, FileValue, StopMode};
+use manman_common::{DesiredState, Generation, ServerSpec};
 use manman_shim::journal::{self, Event};
 use manman_test_ice::Ice;
 use manman_worker_core::{Instance, InstanceState};
@@ -33,7 +34,7 @@ async fn a_world_that_was_moved_away_is_not_started_and_not_written_to() {
     // A file from before there were epochs.
     std::fs::write(rig.server_dir(spec.id).join("lock"), "00000000000000000999\n").expect("a file");
     let first = rig.start(&spec).await;
-    assert_eq!(rig.state(&first).epoch, Some(2 << 32));
+    assert_eq!(rig.state(&first).epoch, Some((2 << 32) + spec.generation.get()));
     rig.stop(&first, &[console("quit", 30)]).await;
     assert!(matches!(
         events(&rig, &first)[..],
@@ -62,11 +63,41 @@ async fn a_world_that_was_moved_away_is_not_started_and_not_written_to() {
     let mut released = spec.clone();
     released.epoch = 4;
     for _ in 0..2 {
-        rig.driver.give_away(&released).await.expect("it is noted");
+        rig.driver.let_go(&released).await.expect("it is noted");
     }
-    rig.driver.give_away(&spec).await.expect("an old word changes nothing");
+    rig.driver.let_go(&spec).await.expect("an old word changes nothing");
     let error = rig.driver.start(&spec, clock::new_instance_id()).await.expect_err("it is elsewhere");
     assert!(error.what.starts_with("this world was moved away in epoch 4"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_start_by_a_wish_before_the_stop_is_refused_until_the_host_wants_it() {
+    let rig = Rig::new();
+    let base = rig.spec();
+    let wish = |generation, desired| ServerSpec { generation: Generation::new(generation), desired, ..base.clone() };
+    let running = wish(3, DesiredState::Running);
+    let first = rig.start(&running).await;
+    rig.stop(&first, &[console("quit", 30)]).await;
+    rig.driver.remove(&first).await.expect("it goes");
+    let again = rig.start(&running).await;
+    rig.stop(&again, &[console("quit", 30)]).await;
+    rig.driver.remove(&again).await.expect("it goes");
+    rig.driver.let_go(&wish(5, DesiredState::Stopped)).await.expect("it is noted");
+
+    let start = async || rig.driver.start(&running, clock::new_instance_id()).await;
+    let error = start().await.expect_err("it was stopped since");
+    assert_eq!(error.kind, DriverErrorKind::Retry, "{error:?}");
+    assert!(error.what.starts_with("this world was stopped by a later wish: ") && error.what.contains("by generation 5"), "{error:?}");
+    rig.driver.take_up(&running).await.expect("it is noted");
+    let instance = rig.start(&running).await;
+    rig.driver.take_up(&running).await.expect("what runs is no error");
+    let held = rig.driver.let_go(&wish(5, DesiredState::Stopped)).await.expect_err("something runs");
+    assert!(format!("{held:?}").contains("is locked"), "{held:?}");
+    rig.stop(&instance, &[console("quit", 30)]).await;
+    rig.driver.remove(&instance).await.expect("it goes");
+    rig.driver.let_go(&wish(5, DesiredState::Stopped)).await.expect("it is noted");
+    let error = start().await.expect_err("it was stopped again");
+    assert!(error.what.starts_with("this world was stopped by a later wish"), "{error:?}");
 }
 
 #[tokio::test]
