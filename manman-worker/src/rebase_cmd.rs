@@ -3,11 +3,12 @@
 
 use std::fmt::Write as _;
 
-use manman_common::DesiredState;
+use manman_common::{DesiredState, ServerSpec};
 use serde::Serialize;
 
 use crate::app::RunError;
 use crate::config::Config;
+use crate::driver::shim::fence;
 use crate::identity::DataDir;
 use crate::machine;
 use crate::report::Report;
@@ -25,7 +26,9 @@ pub enum Word {
 /// A directory with nobody at work on it, and what the word would change.
 pub struct Asked {
     // Held, so that no worker starts before the word is stored.
-    _directory: DataDir,
+    directory: DataDir,
+    /// What is to run here by its database.
+    wanted: Vec<ServerSpec>,
     store: Store,
     word: Word,
     machine: manman_common::session::Machine,
@@ -63,13 +66,10 @@ pub async fn ask(config: &Config, word: Word) -> Result<Asked, RunError> {
         Some((text, _)) => drop(writeln!(before, "now: {text}")),
         None => drop(writeln!(before, "now: the worker does as it is told")),
     }
-    let wanted: Vec<&str> = loaded
-        .records
-        .values()
-        .filter(|record| record.spec.desired == DesiredState::Running)
-        .map(|record| record.spec.name.as_str())
-        .collect();
-    let list = if wanted.is_empty() { "none".to_owned() } else { wanted.join(", ") };
+    let specs = loaded.records.into_values().map(|record| record.spec);
+    let wanted: Vec<ServerSpec> = specs.filter(|spec| spec.desired == DesiredState::Running).collect();
+    let names: Vec<&str> = wanted.iter().map(|spec| spec.name.as_str()).collect();
+    let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let _ = match word {
         Word::Rebase => writeln!(
             before,
@@ -79,13 +79,21 @@ pub async fn ask(config: &Config, word: Word) -> Result<Asked, RunError> {
         Word::Fence => writeln!(before, "then: what runs goes on until it is stopped, and none of these starts here again: {list}"),
     };
     let machine = machine::this_machine(directory.path());
-    Ok(Asked { _directory: directory, store, word, machine, name, before })
+    Ok(Asked { directory, wanted, store, word, machine, name, before })
 }
 
 impl Asked {
     /// Stores the word.
     pub async fn confirmed(self) -> Result<Said, RunError> {
         let (word, machine) = (self.word, self.machine);
+        if word == Word::Rebase {
+            // Stops that this database has forgotten no longer count.
+            let servers = self.directory.path().join("servers");
+            for spec in &self.wanted {
+                let place = servers.join(spec.id.to_string());
+                fence::take_up(&place, spec).map_err(|error| RunError::File { path: place, source: std::io::Error::other(error) })?;
+            }
+        }
         self.store
             .update_meta(move |meta| match word {
                 Word::Rebase => {

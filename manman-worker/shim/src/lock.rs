@@ -54,10 +54,16 @@ pub fn let_go(lock: &DataLock) -> Result<(), Refusal> {
 
 /// Forgets stops by later wishes than this one: somebody who knows them all wants this one.
 pub fn take_up(lock: &DataLock) -> Result<(), Refusal> {
-    match Open::for_this(lock) {
-        Err(Refusal { code: exit_code::STOPPED, .. }) => Open::of(lock)?.write(lock, lock.epoch),
-        other => other.map(drop),
+    let is_behind = |number: u64| number >> EPOCH_SHIFT == lock.epoch >> EPOCH_SHIFT && number > lock.epoch;
+    // Nearly always there is nothing to forget, and whoever starts next wants the lock at once.
+    match File::open(&lock.path).and_then(|file| number(&file)) {
+        Ok(number) if !is_behind(number) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(_) => {}
+        Err(error) => return Err(failed(lock, "read", &error)),
     }
+    let open = Open::of(lock)?;
+    if is_behind(open.number) { open.write(lock, lock.epoch) } else { Ok(()) }
 }
 
 /// The file, locked.

@@ -316,7 +316,9 @@ async fn an_action_is_done_when_its_answer_is_seen() {
     let answer = rig.send(&spec, json!({"action": "logged"})).await.expect("an answer");
     game.abort();
     let texts: Vec<_> = answer.answer.iter().map(|line| line.text.as_str()).collect();
-    assert_eq!((answer.done, texts), (Some(Done::Log), vec!["begun", "it is in the log"]));
+    assert_eq!((answer.done, texts.last()), (Some(Done::Log), Some(&"it is in the log")));
+    // The console's own answer may come later than the log's line, and is not waited for then.
+    assert!(texts.len() == 1 || texts == ["begun", "it is in the log"], "{texts:?}");
 
     let instance = Instance {
         server: spec.id,

@@ -7,7 +7,7 @@ pub mod docker;
 mod erase;
 pub mod fake;
 pub mod process;
-mod shim;
+pub(crate) mod shim;
 
 pub(crate) use shim::binary::unpack as unpack_shim;
 use std::sync::Arc;

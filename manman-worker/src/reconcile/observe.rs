@@ -28,7 +28,7 @@ pub(super) async fn look(method: InstallMethod, driver: Option<Arc<dyn Driver>>,
             Ok(Err(error)) => Err(sentence(&error)),
             Err(_) => Err(format!("the {} driver did not answer within {} s", method.as_str(), LOOK_WITHIN.as_secs())),
         },
-        // Without a driver of this kind nothing of this kind can have been started by this program.
+        // Without a driver of this kind nothing can be begun; what was begun with one is not looked at.
         None => Ok(Vec::new()),
     };
     Look { method, started, seen }

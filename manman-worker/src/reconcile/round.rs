@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use manman_common::status::Condition;
 use manman_common::{DesiredState, InstallMethod, InstanceId, ServerId, ServerStatus, Timestamp};
 use manman_worker_core::{Happening, Mode, Observation, Record, Step, StepKind, World, begin, plan, seen};
 
@@ -14,8 +15,13 @@ use super::task::Reconciler;
 use crate::api::error_chain;
 
 /// Before data that could not be told that its server has stopped is told again: whoever has ended may
-/// hold it for a moment yet.
-const LET_GO_AGAIN: Duration = Duration::from_millis(500);
+/// hold it for a moment yet. Twice as long each time, up to a minute.
+const LET_GO_AGAIN: Duration = Duration::from_millis(250);
+const LET_GO_DOUBLES: u32 = 8;
+/// A disk that takes longer for a line is not waited for; nothing else happens meanwhile.
+const LET_GO_WITHIN: Duration = Duration::from_secs(3);
+/// The condition of a server that has ended, whose data can not be told.
+const NOT_LET_GO: &str = "NotLetGo";
 
 impl Reconciler {
     pub(super) fn look_everywhere(&mut self) {
@@ -59,6 +65,15 @@ impl Reconciler {
         for server in &too_old {
             observed.remove(server);
         }
+        if !self.drivers.contains_key(&method) {
+            let reason = format!("this worker runs without its {} driver", method.as_str());
+            for (server, observation) in &mut observed {
+                // What was begun with one may still run.
+                if self.records.get(server).is_some_and(|record| record.tried.instance.or(record.tried.starting).is_some()) {
+                    *observation = Observation::Unknown { reason: reason.clone() };
+                }
+            }
+        }
         if !blind {
             self.watch_over(method, &observed, &too_old);
         }
@@ -79,10 +94,14 @@ impl Reconciler {
             has_room: !*self.full.borrow(),
         });
         let unsaid = self.let_go(method, &plan.statuses).await;
-        if !unsaid.is_empty() {
-            plan.statuses.retain(|server, _| !unsaid.contains(server));
-            let again = now.plus(LET_GO_AGAIN);
+        for (server, (tries, why)) in unsaid {
+            let again = now.plus(LET_GO_AGAIN * 2_u32.saturating_pow(tries.min(LET_GO_DOUBLES)));
             plan.wake_at = Some(plan.wake_at.map_or(again, |moment| moment.min(again)));
+            plan.statuses.remove(&server);
+            // The first time is nothing yet.
+            if let Some(said) = self.publisher.planned().get(&server).filter(|_| tries > 1) {
+                plan.statuses.insert(server, not_let_go(said, why, now));
+            }
         }
         match plan.wake_at {
             Some(moment) => self.wake_at.insert(method, moment),
@@ -114,10 +133,12 @@ impl Reconciler {
 
     /// Has the data of worlds that are stopped, or another worker's now, refuse starts by earlier wishes:
     /// the record says so, too, but a database may be put back to a day on which it did not. Answers of
-    /// whom that could not be said: neither, then, may it be told that they have stopped.
-    async fn let_go(&mut self, method: InstallMethod, statuses: &BTreeMap<ServerId, ServerStatus>) -> BTreeSet<ServerId> {
-        let mut unsaid = BTreeSet::new();
+    /// whom that could not be said, how often, and why: neither, then, may it be told that they have
+    /// stopped.
+    async fn let_go(&mut self, method: InstallMethod, statuses: &BTreeMap<ServerId, ServerStatus>) -> BTreeMap<ServerId, (u32, String)> {
+        let mut unsaid = BTreeMap::new();
         let Some(driver) = self.drivers.get(&method) else { return unsaid };
+        let mut hangs = false;
         for (server, status) in statuses {
             let Some(Record { spec, tried, .. }) = self.records.get(server) else { continue };
             let rests = match spec.desired {
@@ -125,16 +146,27 @@ impl Reconciler {
                 DesiredState::Stopped => !status.phase.is_live(),
                 DesiredState::Deleted => tried.deleted && !spec.purge,
             };
-            if !rests || self.let_go.get(server) == Some(&spec.generation) {
+            if !rests {
+                self.not_let_go.remove(server);
                 continue;
             }
-            match driver.let_go(spec).await {
-                Ok(()) => drop(self.let_go.insert(*server, spec.generation)),
-                Err(error) => {
-                    tracing::warn!(server.id = %server, error = error_chain(&error), "is not yet told to have stopped");
-                    unsaid.insert(*server);
-                }
+            if self.let_go.get(server) == Some(&spec.generation) {
+                continue;
             }
+            let said = if hangs { None } else { tokio::time::timeout(LET_GO_WITHIN, driver.let_go(spec)).await.ok() };
+            hangs |= said.is_none();
+            let why = match said {
+                Some(Ok(())) => {
+                    self.let_go.insert(*server, spec.generation);
+                    self.not_let_go.remove(server);
+                    continue;
+                }
+                Some(Err(error)) => error_chain(&error),
+                None => "the disk does not answer".to_owned(),
+            };
+            let tries = self.not_let_go.entry(*server).or_default();
+            *tries = tries.saturating_add(1);
+            unsaid.insert(*server, (*tries, why));
         }
         unsaid
     }
@@ -249,4 +281,15 @@ impl Reconciler {
         self.in_flight.insert(server, step.kind());
         self.running.insert(server, (self.steps.spawn(execute(job)), step));
     }
+}
+
+/// What was last said of it, and why nothing newer is.
+fn not_let_go(said: &ServerStatus, why: String, now: Timestamp) -> ServerStatus {
+    let mut status = said.clone();
+    let since = status.conditions.iter().find(|one| one.kind == NOT_LET_GO).map_or(now, |one| one.since);
+    status.conditions.retain(|one| one.kind != NOT_LET_GO);
+    let hint = Some("it is tried again; what still runs there has to end first".to_owned());
+    let message = format!("it has ended, and is not told to have: {why}");
+    status.conditions.push(Condition { kind: NOT_LET_GO.to_owned(), message, hint, since });
+    status
 }

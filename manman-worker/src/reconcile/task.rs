@@ -77,6 +77,8 @@ pub struct Reconciler {
     pub(super) orphans: BTreeMap<ServerId, InstallMethod>,
     /// Servers whose data has been told by this run that they do not run here, and by which wish.
     pub(super) let_go: BTreeMap<ServerId, Generation>,
+    /// Those of which that could not be said, so many times.
+    pub(super) not_let_go: BTreeMap<ServerId, u32>,
     pub(super) wake_at: BTreeMap<InstallMethod, Timestamp>,
     /// Changed in memory and not yet on the disk.
     pub(super) dirty: BTreeSet<ServerId>,
@@ -128,6 +130,7 @@ impl Reconciler {
             watched: BTreeMap::new(),
             orphans: BTreeMap::new(),
             let_go: BTreeMap::new(),
+            not_let_go: BTreeMap::new(),
             wake_at: BTreeMap::new(),
             dirty: BTreeSet::new(),
             events: Vec::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use manman_common::error::GoneReason;
 use manman_common::link::{Hello, IndexEntry, InventoryItem, ToHost, ToWorker, spec_hash};
 use manman_common::session::{Memory, Quarantine};
 use manman_common::wire::ProcessIdentity;
@@ -76,7 +77,12 @@ impl World {
                 let row = &self.host.db.workers[worker];
                 let fits = gone(row.open, row.ledger.session_epoch, Some(hello.session_epoch)).is_none()
                     && row.process.as_ref().is_some_and(|process| process.run_id == hello.run_id);
-                if !fits || self.host.seats[worker].conn == Some(conn) {
+                if !fits {
+                    let frame = ToWorker::Goodbye { reason: GoneReason::Superseded, detail: String::new() };
+                    self.send_down(machine, hello.run_id, Down::Frame { conn, frame });
+                    return;
+                }
+                if self.host.seats[worker].conn == Some(conn) {
                     return;
                 }
                 if let Some(old) = self.host.seats[worker].conn.take() {

@@ -11,7 +11,6 @@ use super::host::Waiting;
 use super::machine::Machine;
 use super::rows::ServerRow;
 use super::world::{Event, World};
-use crate::trust::Caution;
 
 const SERVERS_MAX: usize = 3;
 /// How long a command waits for its answer.
@@ -176,9 +175,7 @@ impl World {
         let Some(run) = row.process.as_ref().map(|process| process.run_id) else { return };
         let found = self.machines.iter().position(|machine| machine.run.as_ref().is_some_and(|current| current.id == run));
         let Some(machine) = found else { return };
-        // Either end says so.
-        let follows = row.follows == Some(self.host.db.timeline) && self.machines[machine].db.trust.caution() == Caution::None;
-        if row.ledger.quarantine.is_none() && follows {
+        if row.ledger.quarantine.is_none() && row.follows == Some(self.host.db.timeline) {
             return;
         }
         if row.ledger.quarantine == Some(Quarantine::OtherMachine) || self.machines[machine].is_copy {
@@ -213,7 +210,7 @@ impl World {
         // A process whose session another confirmed, under a number that a restored host gave twice,
         // is refused as long as it runs: somebody starts it anew.
         for machine in 0..self.machines.len() {
-            if self.machines[machine].run.as_ref().is_some_and(|run| !run.session || !run.welcome) && self.rng.chance(50) {
+            if self.machines[machine].run.as_ref().is_some_and(|run| !run.session) && self.rng.chance(50) {
                 self.worker_dies(machine);
                 self.after(300, Event::WorkerStarts { machine });
             }

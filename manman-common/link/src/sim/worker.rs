@@ -202,7 +202,8 @@ impl World {
                 }
             }
             ToWorker::Call(call) => self.called(machine, call.id, call.expect_instance),
-            ToWorker::LogOpen { .. } | ToWorker::LogCredit { .. } | ToWorker::LogClose { .. } | ToWorker::Goodbye { .. } => {}
+            ToWorker::Goodbye { reason, .. } => self.session_ends(machine, reason),
+            ToWorker::LogOpen { .. } | ToWorker::LogCredit { .. } | ToWorker::LogClose { .. } => {}
         }
     }
 

@@ -32,10 +32,9 @@ pub(crate) fn let_go(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverE
 /// The host, which is there and trusted, wants this start: a stop by a later wish, which it then has
 /// forgotten, no longer counts. Blocks on the disk.
 pub(crate) fn take_up(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
-    make(server_dir)?;
     match lock::take_up(&data_lock(server_dir.join(LOCK), spec)) {
-        // The start says why, where it is one that may be made.
-        Ok(()) | Err(Refusal { code: exit_code::LOCKED | exit_code::EPOCH, .. }) => Ok(()),
+        // The start says why there can be none.
+        Ok(()) | Err(Refusal { code: exit_code::LOCKED, .. }) => Ok(()),
         Err(refused) => Err(retry("could not note that a world is to run again", std::io::Error::other(refused.reason))),
     }
 }

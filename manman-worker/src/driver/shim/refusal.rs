@@ -18,7 +18,7 @@ pub(crate) fn of(exit: &Exit) -> DriverError {
         Some(exit_code::STOPPED) => error(
             DriverErrorKind::Retry,
             reason,
-            Some("this worker's database may be an old one: it starts as soon as the host is heard from, and wants it"),
+            Some("this worker's database may be an old one: `manman server start` starts it, with the host there and the worker trusted"),
         ),
         Some(exit_code::LEASE) => error(DriverErrorKind::Retry, reason, Some("it starts as soon as the host is heard from")),
         Some(_) => error(DriverErrorKind::Retry, reason, None),

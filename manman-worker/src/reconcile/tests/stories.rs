@@ -379,8 +379,10 @@ async fn nobody_hears_that_a_game_has_stopped_before_its_data_remembers_it() {
     for _ in 0..2 {
         let (clock, ended) = (rig.clock(), clock::now());
         rig.until("some looks later", |_| clock.until(ended.plus(Duration::from_secs(5))).is_zero()).await;
-        let phase = rig.handle.status(wish.id).map(|status| status.phase);
-        assert!(phase.is_some_and(|phase| phase.is_live()), "{phase:?}");
+        let status = rig.handle.status(wish.id).expect("a status");
+        assert!(status.phase.is_live(), "{status:?}");
+        let why: Vec<_> = status.conditions.iter().filter(|one| one.kind == "NotLetGo").collect();
+        assert!(why.len() == 1 && why[0].message.contains("the disk is full"), "{status:?}");
         rig.kill_and_start_again().await;
     }
     rig.machine.behave(wish.id, Behaviour::default());
