@@ -24,7 +24,9 @@
   addEventListener(
     'error',
     ({ target }) => {
-      if (target?.tagName !== 'SCRIPT' && target?.tagName !== 'LINK') return;
+      const address = { SCRIPT: target?.src, LINK: target?.href }[target?.tagName];
+      // What somebody injects, and the policy refuses, is no file of ours.
+      if (!address?.startsWith(`${location.origin}/`)) return;
       // A network that changes drops many files at once: that is one failure.
       if (failed) return;
       failed = true;
