@@ -8,7 +8,7 @@ mod yesterday;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use manman_e2e::{Context, Result, ensure, eventually_within};
+use manman_e2e::{Context, Database, FreezeProxy, Result, ensure, eventually_within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -111,4 +111,16 @@ fn effect<'a>(view: &'a Value, id: &Value) -> &'a str {
 
 fn to_worker(name: &str) -> Value {
     json!({ "worker": name })
+}
+
+/// A host and two workers, of which `old` reaches it through a proxy that can fall silent.
+async fn old_and_new() -> Result<(Stage, FreezeProxy)> {
+    let mut stage = Stage::new("always")?;
+    stage.database = Some(Database::start().await?);
+    stage.start_host(&[], &[]).await?;
+    let proxy = FreezeProxy::before(&stage.url).await?;
+    let url = proxy.url();
+    stage.start_worker("old", &["--host", &url], &[]).await?;
+    stage.start_worker("new", &[], &[]).await?;
+    Ok((stage, proxy))
 }

@@ -15,7 +15,7 @@ use super::task::Reconciler;
 use crate::api::error_chain;
 
 /// Before data that could not be told that its server has stopped is told again: whoever has ended may
-/// hold it for a moment yet. Twice as long each time, up to a minute.
+/// hold it for a moment yet. Twice as long each time, until the scan comes before it.
 const LET_GO_AGAIN: Duration = Duration::from_millis(250);
 const LET_GO_DOUBLES: u32 = 8;
 /// A disk that takes longer for a line is not waited for; nothing else happens meanwhile.

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use manman_e2e::faults::scenario;
-use manman_e2e::{Context, Database, FreezeProxy, Result, ensure, eventually_within};
+use manman_e2e::{Context, Result, ensure, eventually_within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::to_worker;
-use crate::stage::{GAME, SOON, Stage};
+use super::{old_and_new, to_worker};
+use crate::stage::{GAME, SOON};
 
 const LEASE: u64 = 30;
 /// The game's stop ladder, and the time that a shim may take to look at its clock on a busy machine.
@@ -20,13 +20,7 @@ const MARGIN: u64 = 30;
 #[test]
 fn f20_a_leased_world_ends_with_its_lease_and_is_never_there_twice() -> Result<()> {
     scenario(20, "SIGSTOP of a worker with two leased games; one is given to another worker", async |seen| {
-        let mut stage = Stage::new("always")?;
-        stage.database = Some(Database::start().await?);
-        stage.start_host(&[], &[]).await?;
-        let proxy = FreezeProxy::before(&stage.url).await?;
-        let url = proxy.url();
-        stage.start_worker("old", &["--host", &url], &[]).await?;
-        stage.start_worker("new", &[], &[]).await?;
+        let (mut stage, proxy) = old_and_new().await?;
         stage.alive("old").await?;
         stage.alive("new").await?;
         for name in ["world", "other"] {
@@ -78,7 +72,7 @@ fn f20_a_leased_world_ends_with_its_lease_and_is_never_there_twice() -> Result<(
         proxy.thaw();
         // The host may have ended it as one that hangs.
         if !stage.worker("old")?.is_running() {
-            stage.start_worker("old", &["--host", &url], &[]).await?;
+            stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
         }
         let other = stage.phase("other", "Ready").await?;
         ensure!(stage.pids("world") == [new], "the old worker runs what was given away: {:?}", stage.pids("world"));

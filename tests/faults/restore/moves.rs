@@ -1,24 +1,18 @@
 //! A server moved away from a worker that nobody reaches (row 19).
 
 use manman_e2e::faults::scenario;
-use manman_e2e::{Context, Database, FreezeProxy, Result, ensure, eventually_within};
+use manman_e2e::{Context, Result, ensure, eventually_within};
 use manman_shim::exit_code;
 use manman_shim::journal::{self, Event};
 use serde_json::json;
 
-use super::{Yesterday, to_worker};
-use crate::stage::{SOON, Stage};
+use super::{Yesterday, old_and_new, to_worker};
+use crate::stage::SOON;
 
 #[test]
 fn f19_a_server_is_taken_from_a_silent_worker_only_by_a_typed_fence() -> Result<()> {
     scenario(19, "a worker falls silent behind a black hole; its server is to go to another worker", async |seen| {
-        let mut stage = Stage::new("always")?;
-        stage.database = Some(Database::start().await?);
-        stage.start_host(&[], &[]).await?;
-        let proxy = FreezeProxy::before(&stage.url).await?;
-        let url = proxy.url();
-        stage.start_worker("old", &["--host", &url], &[]).await?;
-        stage.start_worker("new", &[], &[]).await?;
+        let (stage, proxy) = old_and_new().await?;
         stage.alive("old").await?;
         stage.alive("new").await?;
         let world = stage.game("world", "old", "").await?;
@@ -81,20 +75,14 @@ fn f19_a_worker_that_forgot_its_stop_leaves_the_world_to_its_new_owner() -> Resu
     let done = "a worker stops a world and falls silent; the world is moved; the worker's SQLite is put back to before the stop, and it \
                 boots without its host";
     scenario(19, done, async |seen| {
-        let mut stage = Stage::new("always")?;
-        stage.database = Some(Database::start().await?);
-        stage.start_host(&[], &[]).await?;
-        let proxy = FreezeProxy::before(&stage.url).await?;
-        let url = proxy.url();
-        stage.start_worker("old", &["--host", &url], &[]).await?;
-        stage.start_worker("new", &[], &[]).await?;
+        let (mut stage, proxy) = old_and_new().await?;
         let first = stage.alive("old").await?;
         stage.alive("new").await?;
         let world = stage.game("world", "old", "").await?;
         let id = world["id"].as_str().context("an id")?.to_owned();
         stage.kill_worker("old").await?;
         let yesterday = Yesterday::keep(&stage.data_of("old"))?;
-        stage.start_worker("old", &["--host", &url], &[]).await?;
+        stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
         stage.linked_after("old", &first["session_epoch"]).await?;
         stage.ask("world", "stop").await?;
         stage.phase("world", "Stopped").await?;
@@ -109,7 +97,7 @@ fn f19_a_worker_that_forgot_its_stop_leaves_the_world_to_its_new_owner() -> Resu
         stage.kill_worker("old").await?;
         yesterday.put_back()?;
         let place = stage.server_dir("old", &id).join("journal");
-        stage.start_worker("old", &["--host", &url], &[]).await?;
+        stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
         eventually_within(SOON, "the old worker's start is refused", async || {
             let journal = journal::read(&place).map_err(|error| error.to_string())?;
             let refused = |line: &journal::Line| line.event == Event::Refused { code: exit_code::STOPPED };

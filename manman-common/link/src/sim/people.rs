@@ -169,15 +169,13 @@ impl World {
     /// Looks at what the worker would do, sees to it that there is one of it, and confirms.
     fn looks_at(&mut self, worker: usize) {
         let row = &self.host.db.workers[worker];
-        if !row.open || self.host.seats[worker].sent.is_none() {
+        let needs = row.ledger.quarantine.is_some() || (row.open && row.follows != Some(self.host.db.timeline));
+        if !needs || !row.open || self.host.seats[worker].sent.is_none() {
             return;
         }
         let Some(run) = row.process.as_ref().map(|process| process.run_id) else { return };
         let found = self.machines.iter().position(|machine| machine.run.as_ref().is_some_and(|current| current.id == run));
         let Some(machine) = found else { return };
-        if row.ledger.quarantine.is_none() && row.follows == Some(self.host.db.timeline) {
-            return;
-        }
         if row.ledger.quarantine == Some(Quarantine::OtherMachine) || self.machines[machine].is_copy {
             self.is_the_one(machine);
         }
