@@ -453,6 +453,7 @@ pub struct BeatFacts {
     pub state_seq: u64,
 }
 
+/// Locks the workers in the order of their ids, as a move from one to another does.
 pub async fn worker_store_beats(conn: &mut PgConnection, beats: &[BeatFacts]) -> sqlx::Result<()> {
     let ids: Vec<Uuid> = beats.iter().map(|beat| beat.id.as_uuid()).collect();
     let revisions: Vec<i64> = beats.iter().map(|beat| beat.observed_revision.into()).collect();
@@ -461,10 +462,12 @@ pub async fn worker_store_beats(conn: &mut PgConnection, beats: &[BeatFacts]) ->
     let epochs: Vec<i64> = beats.iter().map(|beat| beat.session_epoch.into()).collect();
     let state_seqs: Vec<i64> = beats.iter().map(|beat| i64::try_from(beat.state_seq).unwrap_or(i64::MAX)).collect();
     sqlx::query!(
-        "update worker w set observed_revision = b.revision, usage = coalesce(b.usage, w.usage),
+        "with beat as (
+             select * from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::bigint[], $5::bigint[]) as b (id, revision, usage, epoch, state_seq)
+         ), held as (select w.id from worker w join beat using (id) order by w.id for no key update of w)
+         update worker w set observed_revision = b.revision, usage = coalesce(b.usage, w.usage),
                              state_seq = case when w.session_epoch = b.epoch then greatest(w.state_seq, b.state_seq) else w.state_seq end
-         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::bigint[], $5::bigint[]) as b (id, revision, usage, epoch, state_seq)
-         where w.id = b.id",
+         from beat b join held using (id) where w.id = b.id",
         &ids,
         &revisions,
         &usages as _,

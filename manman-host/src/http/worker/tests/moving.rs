@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use manman_common::wire::Scope;
-use manman_common::{DesiredState, Phase, ServerId};
+use manman_common::{DesiredState, Phase, Revision, ServerId, SessionEpoch};
 use serde_json::{Value, json};
 
 use super::trust::{SOON, events, server};
 use crate::config::Config;
+use crate::db::server::revision_bump;
+use crate::db::worker::{BeatFacts, worker_store_beats};
 use crate::fleet::fake_worker::{FakeWorker, eventually, listen, process, status};
 use crate::testing::TestHost;
 
@@ -70,6 +72,36 @@ async fn a_stopped_server_moves_and_the_old_worker_lets_go() {
     host.call("PATCH", "/server/one", json!({ "worker": "attic", "desired": "running" })).await.expect(200);
     spec_arrives(&attic, one, DesiredState::Running, 3).await;
     spec_arrives(&cellar, one, DesiredState::Deleted, 3).await;
+}
+
+#[tokio::test]
+async fn beats_and_a_move_do_not_wait_for_each_other_for_ever() {
+    let (host, attic, cellar, _) = two_workers(Config::default()).await;
+    let (first, second) = (attic.id.min(cellar.id), attic.id.max(cellar.id));
+    let mut moving = host.app.db.begin().await.expect("a transaction");
+    revision_bump(&mut moving, first).await.expect("a revision");
+    let beat =
+        |id| BeatFacts { id, observed_revision: Revision::default(), usage: None, session_epoch: SessionEpoch::default(), state_seq: 0 };
+    let (db, beats) = (host.app.db.clone(), [beat(second), beat(first)]);
+    let (waiter, waits) = tokio::sync::oneshot::channel();
+    let stored = tokio::spawn(async move {
+        let mut conn = db.acquire().await?;
+        // However Postgres goes through them: by default it takes so few in the order of the table.
+        sqlx::raw_sql("set enable_hashjoin = off; set enable_mergejoin = off; set enable_seqscan = off").execute(&mut *conn).await?;
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *conn).await?;
+        let _ = waiter.send(pid);
+        worker_store_beats(&mut conn, &beats).await
+    });
+    let pid = waits.await.expect("it is about to write");
+    eventually(SOON, || async {
+        let waits = "select wait_event_type from pg_stat_activity where pid = $1";
+        let event: Option<String> = sqlx::query_scalar(waits).bind(pid).fetch_one(&host.app.db).await.expect("an activity");
+        if event.as_deref() == Some("Lock") { Ok(()) } else { Err(format!("it waits for {event:?}")) }
+    })
+    .await;
+    revision_bump(&mut moving, second).await.expect("nobody holds it who waits for the first");
+    moving.commit().await.expect("committed");
+    stored.await.expect("no panic").expect("the beats are stored");
 }
 
 #[tokio::test]
