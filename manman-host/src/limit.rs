@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use axum_server::accept::Accept;
 use futures_util::future::BoxFuture;
+use manman_front_door::proxy::Opening;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -106,7 +107,7 @@ where
     A::Stream: Send + 'static,
     A::Service: Send + 'static,
 {
-    type Stream = Held<A::Stream>;
+    type Stream = Held<Opening<A::Stream>>;
     type Service = A::Service;
     type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
@@ -120,7 +121,7 @@ where
         let accepted = self.inner.accept(stream, service);
         Box::pin(async move {
             let (stream, service) = accepted.await?;
-            Ok((Held { stream, _place: place }, service))
+            Ok((Held { stream: Opening::new(stream), _place: place }, service))
         })
     }
 }

@@ -24,11 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::deadline::ConnectionTimer;
+use super::opening::Opening;
 use super::{FrontDoor, Outcome, link};
 use crate::orchestrator::respond;
 
 /// A connection that has sent no whole head by then is closed; a handshake has as long.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Longest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
 const CONNECTIONS_MAX: usize = 16_384;
@@ -152,7 +153,7 @@ impl Acceptor {
                     Some(config) => {
                         let handshake = TlsAcceptor::from(config).accept(stream);
                         if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_WITHIN, handshake).await {
-                            either(stream, peer, door, &end).await;
+                            either(Opening::new(stream), peer, door, &end).await;
                         }
                     }
                 }

@@ -9,6 +9,7 @@ mod deadline;
 mod headers;
 mod link;
 mod listener;
+mod opening;
 mod rewrite;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -35,6 +36,7 @@ use body::{Answer, Guarded};
 pub(crate) use link::Pool;
 use link::{Link, Unanswered};
 pub use listener::{ListenError, Listener};
+pub use opening::Opening;
 use rewrite::Mapping;
 pub use tls::{CertificateError, Certificates};
 pub use trusted::{Network, NetworkError};
