@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use manman_common::ServerId;
 use manman_common::link::{LOG_WINDOW, ToHost};
@@ -21,6 +22,9 @@ const STREAMS_MAX: usize = 1024;
 const CHUNK_MAX: usize = (LOG_WINDOW / 4) as usize;
 /// No sum of grants may pass this: a host that grants more than it can mean is a broken one.
 const CREDIT_MAX: usize = 64 * LOG_WINDOW as usize;
+/// A log can be asked for as soon as the host knows its server, and the wish for that may still be on
+/// its way here. Shorter than the host waits for a log to open.
+const HEARD_OF_WITHIN: Duration = Duration::from_secs(5);
 
 /// The streams of one link; they end with it.
 pub(super) struct Streams {
@@ -106,8 +110,7 @@ async fn follow(
 
 /// The log of a server that this worker has, or had and has kept the log of.
 async fn open(worker: &Worker, server: ServerId, query: &LogQuery) -> Option<LogSession> {
-    let known = worker.records().await.is_ok_and(|records| records.iter().any(|record| record.spec.id == server && !record.tried.purged));
-    if !known {
+    if !tokio::time::timeout(HEARD_OF_WITHIN, has_log(worker, server)).await.unwrap_or(false) {
         return None;
     }
     let book = match worker.log_of(server).await {
@@ -123,6 +126,24 @@ async fn open(worker: &Worker, server: ServerId, query: &LogQuery) -> Option<Log
             // The host checks the query before it asks; this is for one that does not.
             tracing::warn!(server.id = %server, %problem, "a log was asked for in a way that is not understood");
             None
+        }
+    }
+}
+
+/// Waits until the server has been heard of.
+async fn has_log(worker: &Worker, server: ServerId) -> bool {
+    let mut statuses = worker.watch_statuses();
+    loop {
+        match worker.records().await {
+            Ok(records) => {
+                if let Some(record) = records.iter().find(|record| record.spec.id == server) {
+                    return !record.tried.purged;
+                }
+            }
+            Err(_) => return false,
+        }
+        if statuses.changed().await.is_err() {
+            return false;
         }
     }
 }

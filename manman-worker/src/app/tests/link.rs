@@ -196,6 +196,16 @@ async fn a_log_comes_as_fast_as_the_host_grants() {
     assert!(seqs.len() >= 2200, "{} came", seqs.len());
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without a gap or a double");
 
+    host.send(&ToWorker::LogOpen { stream: 9, server: server_id(2), query: LogQuery::default() });
+    // It is asked for what it can not know yet.
+    host.call(call("GET", "/status", json!(null))).await;
+    host.wish(spec(2, 1));
+    host.until("the log of a server that was not here yet", |state| {
+        let opened = |frame: &ToHost| matches!(frame, ToHost::LogOpened { stream: 9, .. });
+        state.log_frames.iter().any(opened).then_some(())
+    })
+    .await;
+
     host.send(&ToWorker::LogOpen { stream: 8, server: server_id(99), query: LogQuery::default() });
     host.until("a word on a server that is not here", |state| {
         state.log_frames.contains(&ToHost::LogEnded { stream: 8, end: LogEnd::ServerGone }).then_some(())
