@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use manman_e2e::faults::Seen;
 use manman_e2e::history::{Entry, History, Process, Settled, Stored, What, Wish, Witness, check};
-use manman_e2e::{Context, Result, bail};
+use manman_e2e::{Context, Result, bail, eventually_within};
 use manman_shim::journal::{self, Event};
 use manman_shim::spec::EPOCH_SHIFT;
 use serde_json::Value;
@@ -17,23 +18,21 @@ impl Stage {
     /// Checks every invariant over all that has happened since the stage was set; workers and host
     /// have to run, and what was wished has to be there.
     pub(crate) async fn holds(&self, seen: &mut Seen) -> Result<()> {
+        let (mut history, mut violations) = (History::default(), Vec::new());
         // What has just happened may still be on its way to the host.
-        let mut history = self.history().await?;
-        let mut violations = check(&history);
-        for _ in 0..20 {
-            if violations.is_empty() {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-            history = self.history().await?;
+        let settled = eventually_within(Duration::from_secs(20), "the history holds", async || {
+            history = self.history().await.map_err(|error| format!("{error:#}"))?;
             violations = check(&history);
-        }
+            if violations.is_empty() { Ok(()) } else { Err(format!("{} violations", violations.len())) }
+        })
+        .await;
         if !violations.is_empty() {
             let kept = manman_e2e::target().join("faults").join(format!("history-{}.txt", std::process::id()));
             std::fs::create_dir_all(kept.parent().context("it has one")?)?;
             std::fs::write(&kept, format!("{violations:#?}\n\n{history:#?}"))?;
             bail!("{} violations, the history is in {}: {violations:#?}", violations.len(), kept.display());
         }
+        settled?;
         let begun = history.journal.iter().filter(|entry| matches!(entry.what, What::Begins { .. })).count();
         seen.saw(format!(
             "history of {begun} instances, {} lines of journals, {} events, {} words of the games themselves: I1–I8 hold",

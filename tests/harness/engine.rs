@@ -23,7 +23,10 @@ ids=$(docker ps -aq 2>/dev/null) && [ -n "$ids" ] && docker rm -f $ids >/dev/nul
 pid=$(cat "$folder/docker.pid" 2>/dev/null) && kill "$pid" 2>/dev/null
 for _ in $(seq 100); do [ -n "$pid" ] && [ -d "/proc/$pid" ] || break; sleep 0.1; done
 for process in /proc/[0-9]*; do
-    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF "$folder/"; then kill -9 "${process#/proc/}"; fi
+    if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF "$folder/"; then
+        # A game is a child of its container's shim, and nothing about it names the folder.
+        kill -9 $(cat "$process"/task/*/children 2>/dev/null) "${process#/proc/}" 2>/dev/null
+    fi
 done
 grep -F "$folder/" /proc/mounts | cut -d' ' -f2 | sort -r | while read -r mount; do umount -l "$mount"; done
 rm -rf "$folder"
