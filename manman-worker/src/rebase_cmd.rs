@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::app::RunError;
 use crate::config::Config;
+use crate::driver::Stops;
 use crate::driver::shim::fence;
 use crate::identity::DataDir;
 use crate::machine;
@@ -91,7 +92,8 @@ impl Asked {
             let servers = self.directory.path().join("servers");
             for spec in &self.wanted {
                 let place = servers.join(spec.id.to_string());
-                fence::take_up(&place, spec).map_err(|error| RunError::File { path: place, source: std::io::Error::other(error) })?;
+                fence::take_up(&place, spec, Stops::All)
+                    .map_err(|error| RunError::File { path: place, source: std::io::Error::other(error) })?;
             }
         }
         self.store

@@ -8,6 +8,7 @@ mod yesterday;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use manman_common::client::Client;
 use manman_e2e::{Context, Database, FreezeProxy, Result, ensure, eventually_within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -85,6 +86,15 @@ impl Stage {
                 Ok((problem.status, format!("{problem:?}")))
             }
         }
+    }
+
+    /// What somebody at the machine asks of a server, past the host.
+    async fn ask_there(&self, worker: &str, id: &str, what: &str) -> Result<()> {
+        let api = self.alive(worker).await?["api_url"].as_str().context("an api url")?.parse()?;
+        let token = std::fs::read_to_string(self.data_of(worker).join("api-token"))?;
+        let there = Client::new(api, Some(token.trim().to_owned()))?;
+        there.call::<Value>(reqwest::Method::POST, &format!("/server/{id}/{what}"), None::<&()>).await?;
+        Ok(())
     }
 
     async fn patch(&self, server: &str, body: &Value) -> Result<Value> {

@@ -54,6 +54,6 @@ pub mod exit_code {
     pub const USED: u8 = 77;
     /// Its lease was over before it had begun.
     pub const LEASE: u8 = 78;
-    /// The data directory remembers a stop by a later wish than this start's.
+    /// The data directory remembers a stop by this start's wish or a later one.
     pub const STOPPED: u8 = 79;
 }

@@ -34,7 +34,7 @@ pub struct Refusal {
 }
 
 /// Takes it and writes its epoch down, unless somebody has it, or the file knows a later epoch or a stop
-/// by a later wish.
+/// by this wish or a later one.
 pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
     let open = Open::for_this(lock)?;
     // The generation is written by stops alone: what ran by a later wish does no harm by running again.
@@ -45,16 +45,29 @@ pub fn take(lock: &DataLock) -> Result<Held, Refusal> {
     Ok(Held(open.file))
 }
 
-/// Has whatever starts by an earlier wish than this one refused, by whoever it is asked for. A file
-/// that knows a later one stays as it is.
+/// Has whatever starts by this wish or an earlier one refused, by whoever it is asked for. A file that
+/// knows a later one stays as it is.
 pub fn let_go(lock: &DataLock) -> Result<(), Refusal> {
     let open = Open::of(lock)?;
     if open.number < lock.epoch { open.write(lock, lock.epoch) } else { Ok(()) }
 }
 
-/// Forgets stops by later wishes than this one: somebody who knows them all wants this one.
-pub fn take_up(lock: &DataLock) -> Result<(), Refusal> {
-    let is_behind = |number: u64| number >> EPOCH_SHIFT == lock.epoch >> EPOCH_SHIFT && number > lock.epoch;
+/// Which stops somebody knows of who wants a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops {
+    /// By the very wish that the start is of: a person at the machine stops and starts within one.
+    OfThisWish,
+    /// By later ones, too.
+    All,
+}
+
+/// Forgets stops that whoever wants this start knows of.
+pub fn take_up(lock: &DataLock, stops: Stops) -> Result<(), Refusal> {
+    let before = lock.epoch.saturating_sub(1).max(lock.epoch >> EPOCH_SHIFT << EPOCH_SHIFT);
+    let is_behind = |number: u64| {
+        let is_known = stops == Stops::All || number <= lock.epoch;
+        number >> EPOCH_SHIFT == lock.epoch >> EPOCH_SHIFT && number > before && is_known
+    };
     // Nearly always there is nothing to forget, and whoever starts next wants the lock at once.
     match File::open(&lock.path).and_then(|file| number(&file)) {
         Ok(number) if !is_behind(number) => return Ok(()),
@@ -63,7 +76,7 @@ pub fn take_up(lock: &DataLock) -> Result<(), Refusal> {
         Err(error) => return Err(failed(lock, "read", &error)),
     }
     let open = Open::of(lock)?;
-    if is_behind(open.number) { open.write(lock, lock.epoch) } else { Ok(()) }
+    if is_behind(open.number) { open.write(lock, before) } else { Ok(()) }
 }
 
 /// The file, locked.
@@ -102,9 +115,10 @@ impl Open {
             let reason = format!("this world was moved away in epoch {known}: {path} says so, and this start is of epoch {epoch}");
             return Err(Refusal { code: exit_code::EPOCH, reason });
         }
-        if known == epoch && stopped > generation {
+        // 0 is no stop.
+        if known == epoch && stopped >= generation.max(1) {
             let reason = format!(
-                "this world was stopped by a later wish: {path} says so, by generation {stopped}, and this start is of generation {generation}"
+                "this world was stopped since: {path} knows of a stop by generation {stopped}, and this start is of generation {generation}"
             );
             return Err(Refusal { code: exit_code::STOPPED, reason });
         }

@@ -91,7 +91,8 @@ pub const EPOCH_SHIFT: u32 = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataLock {
     pub path: PathBuf,
-    /// Assignment and generation. A file with a higher one refuses.
+    /// Assignment and generation. A file with a later assignment, or with a stop by this generation or a
+    /// later one, refuses.
     pub epoch: u64,
 }
 

@@ -50,7 +50,7 @@ use super::erase::erase;
 use super::shim::held::Holds;
 use super::shim::lease::{self, Granted};
 use super::shim::{blocking, fence};
-use super::{Driver, DriverError, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
+use super::{Driver, DriverError, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink, Stops};
 
 /// The shim's program, and the logs that shims write.
 #[derive(Clone)]
@@ -214,9 +214,9 @@ impl Driver for DockerDriver {
         blocking(move || fence::let_go(&dir, &spec)).await
     }
 
-    async fn take_up(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+    async fn take_up(&self, spec: &ServerSpec, stops: Stops) -> Result<(), DriverError> {
         let (dir, spec) = (self.server_dir(spec.id), spec.clone());
-        blocking(move || fence::take_up(&dir, &spec)).await
+        blocking(move || fence::take_up(&dir, &spec, stops)).await
     }
 
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {

@@ -17,7 +17,7 @@ use manman_common::{Generation, InstallMethod, InstanceId, ServerId, ServerSpec}
 use manman_worker_core::{Instance, InstanceRef, InstanceState, run_hash};
 use tokio::sync::Notify;
 
-use super::{Driver, DriverError, DriverErrorKind, LEASE_ENDED, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
+use super::{Driver, DriverError, DriverErrorKind, LEASE_ENDED, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink, Stops};
 use crate::clock;
 
 /// What a server's game does on this machine.
@@ -57,6 +57,7 @@ struct State {
     lines: Vec<(InstanceId, String)>,
     leases: Vec<(ServerId, Option<InstanceId>, Option<Lease>)>,
     let_go: Vec<(ServerId, Generation)>,
+    taken_up: Vec<(ServerId, Generation, Stops)>,
 }
 
 impl FakeMachine {
@@ -111,6 +112,13 @@ impl FakeMachine {
     #[must_use]
     pub fn let_go(&self, server: ServerId) -> Vec<Generation> {
         self.state().let_go.iter().filter(|(of, _)| *of == server).map(|(_, generation)| *generation).collect()
+    }
+
+    /// By which wishes a server was to run here again, and which stops no longer counted.
+    #[must_use]
+    pub fn taken_up(&self, server: ServerId) -> Vec<(Generation, Stops)> {
+        let state = self.state();
+        state.taken_up.iter().filter(|(of, ..)| *of == server).map(|(_, generation, stops)| (*generation, *stops)).collect()
     }
 
     #[must_use]
@@ -297,6 +305,11 @@ impl Driver for FakeDriver {
             return Err(refused(DriverErrorKind::Retry, "the disk is full"));
         }
         self.machine.state().let_go.push((spec.id, spec.generation));
+        Ok(())
+    }
+
+    async fn take_up(&self, spec: &ServerSpec, stops: Stops) -> Result<(), DriverError> {
+        self.machine.state().taken_up.push((spec.id, spec.generation, stops));
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use manman_common::spec::{StopMode, StopRung};
 use manman_common::status::{ExitRecord, Progress, Usage};
 use manman_common::wire::DriverReport;
 use manman_common::{InstallMethod, InstanceId, ServerId, ServerSpec};
+pub use manman_shim::lock::Stops;
 use manman_worker_core::{Instance, InstanceRef};
 use tokio::sync::Notify;
 
@@ -80,16 +81,16 @@ pub trait Driver: Send + Sync + 'static {
     async fn purge(&self, server: ServerId) -> Result<(), DriverError>;
 
     /// By `spec` this server is stopped, or another worker's; nothing of it lives here, and its data
-    /// stays: from here on the data itself refuses a start by an earlier wish. May be said again.
+    /// stays: from here on the data itself refuses a start by this wish or an earlier one. May be said again.
     async fn let_go(&self, spec: &ServerSpec) -> Result<(), DriverError> {
         let _ = spec;
         Ok(())
     }
 
-    /// The host is there, and wants the server to run by `spec`: what the data remembers of stops by
-    /// later wishes no longer counts. Said before a start.
-    async fn take_up(&self, spec: &ServerSpec) -> Result<(), DriverError> {
-        let _ = spec;
+    /// Somebody wants the server to run by `spec` who knows of these stops: what the data remembers of
+    /// them no longer counts. Said before a start.
+    async fn take_up(&self, spec: &ServerSpec, stops: Stops) -> Result<(), DriverError> {
+        let _ = (spec, stops);
         Ok(())
     }
 

@@ -37,7 +37,7 @@ use super::shim::held::{Held, Holds, is_live, pen};
 use super::shim::lease::{self, Granted};
 use super::shim::rundir::{Place, RunDir};
 use super::shim::{binary, blocking, gone, retry};
-use super::{Driver, DriverError, DriverErrorKind, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink};
+use super::{Driver, DriverError, DriverErrorKind, Lease, OutputBatch, OutputCursor, ProgressSink, RungSink, Stops};
 use crate::logs::{LogBook, LogBooks};
 
 /// A shim that has written its last record only closes files.
@@ -298,9 +298,9 @@ impl Driver for Processes {
         blocking(move || fence::let_go(&dir, &spec)).await
     }
 
-    async fn take_up(&self, spec: &ServerSpec) -> Result<(), DriverError> {
+    async fn take_up(&self, spec: &ServerSpec, stops: Stops) -> Result<(), DriverError> {
         let (dir, spec) = (self.0.server_dir(spec.id), spec.clone());
-        blocking(move || fence::take_up(&dir, &spec)).await
+        blocking(move || fence::take_up(&dir, &spec, stops)).await
     }
 
     async fn write_line(&self, instance: &Instance, line: &str) -> Result<(), DriverError> {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::signals::Supervision;
 use super::{ladder, ports};
-use crate::driver::{Driver, DriverError, DriverErrorKind, Lease, ProgressSink, RungSink};
+use crate::driver::{Driver, DriverError, DriverErrorKind, Lease, ProgressSink, RungSink, Stops};
 
 /// A game of 100 GB on a line of 50 Mbit/s takes five hours; drivers end an idle download much sooner.
 const INSTALL_WITHIN: Duration = Duration::from_secs(12 * 3600);
@@ -114,7 +114,7 @@ async fn perform(job: Job, condition: &str) -> Result<Outcome, Failing> {
             }
             driver.grant_lease(job.spec.id, None, job.lease).await.map_err(failed)?;
             if job.host_wants {
-                driver.take_up(&job.spec).await.map_err(failed)?;
+                driver.take_up(&job.spec, Stops::All).await.map_err(failed)?;
             }
             driver.start(&job.spec, instance).await.map_err(failed)?;
             Ok(Outcome::Done)

@@ -12,6 +12,7 @@ mod execute;
 mod handle;
 mod ladder;
 mod lease;
+mod let_go;
 mod observe;
 mod ports;
 mod publish;

@@ -2,26 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use manman_common::status::Condition;
-use manman_common::{DesiredState, InstallMethod, InstanceId, ServerId, ServerStatus, Timestamp};
+use manman_common::{InstallMethod, InstanceId, ServerId, Timestamp};
 use manman_worker_core::{Happening, Mode, Observation, Record, Step, StepKind, World, begin, plan, seen};
 
 use super::execute::{Job, execute};
 use super::observe::{Look, look, observations};
 use super::signals::Watched;
 use super::task::Reconciler;
-use crate::api::error_chain;
-
-/// Before data that could not be told that its server has stopped is told again: whoever has ended may
-/// hold it for a moment yet. Twice as long each time, until the scan comes before it.
-const LET_GO_AGAIN: Duration = Duration::from_millis(250);
-const LET_GO_DOUBLES: u32 = 8;
-/// A disk that takes longer for a line is not waited for; nothing else happens meanwhile.
-const LET_GO_WITHIN: Duration = Duration::from_secs(3);
-/// The condition of a server that has ended, whose data can not be told.
-const NOT_LET_GO: &str = "NotLetGo";
 
 impl Reconciler {
     pub(super) fn look_everywhere(&mut self) {
@@ -93,16 +81,7 @@ impl Reconciler {
             leased: &leased,
             has_room: !*self.full.borrow(),
         });
-        let unsaid = self.let_go(method, &plan.statuses).await;
-        for (server, (tries, why)) in unsaid {
-            let again = now.plus(LET_GO_AGAIN * 2_u32.saturating_pow(tries.min(LET_GO_DOUBLES)));
-            plan.wake_at = Some(plan.wake_at.map_or(again, |moment| moment.min(again)));
-            plan.statuses.remove(&server);
-            // The first time is nothing yet.
-            if let Some(said) = self.publisher.planned().get(&server).filter(|_| tries > 1) {
-                plan.statuses.insert(server, not_let_go(said, why, now));
-            }
-        }
+        self.let_go(method, &mut plan, now).await;
         match plan.wake_at {
             Some(moment) => self.wake_at.insert(method, moment),
             None => self.wake_at.remove(&method),
@@ -129,46 +108,6 @@ impl Reconciler {
         if again || !too_old.is_empty() {
             self.look(method);
         }
-    }
-
-    /// Has the data of worlds that are stopped, or another worker's now, refuse starts by earlier wishes:
-    /// the record says so, too, but a database may be put back to a day on which it did not. Answers of
-    /// whom that could not be said, how often, and why: neither, then, may it be told that they have
-    /// stopped.
-    async fn let_go(&mut self, method: InstallMethod, statuses: &BTreeMap<ServerId, ServerStatus>) -> BTreeMap<ServerId, (u32, String)> {
-        let mut unsaid = BTreeMap::new();
-        let Some(driver) = self.drivers.get(&method) else { return unsaid };
-        let mut hangs = false;
-        for (server, status) in statuses {
-            let Some(Record { spec, tried, .. }) = self.records.get(server) else { continue };
-            let rests = match spec.desired {
-                DesiredState::Running => false,
-                DesiredState::Stopped => !status.phase.is_live(),
-                DesiredState::Deleted => tried.deleted && !spec.purge,
-            };
-            if !rests {
-                self.not_let_go.remove(server);
-                continue;
-            }
-            if self.let_go.get(server) == Some(&spec.generation) {
-                continue;
-            }
-            let said = if hangs { None } else { tokio::time::timeout(LET_GO_WITHIN, driver.let_go(spec)).await.ok() };
-            hangs |= said.is_none();
-            let why = match said {
-                Some(Ok(())) => {
-                    self.let_go.insert(*server, spec.generation);
-                    self.not_let_go.remove(server);
-                    continue;
-                }
-                Some(Err(error)) => error_chain(&error),
-                None => "the disk does not answer".to_owned(),
-            };
-            let tries = self.not_let_go.entry(*server).or_default();
-            *tries = tries.saturating_add(1);
-            unsaid.insert(*server, (*tries, why));
-        }
-        unsaid
     }
 
     fn fold_look(&mut self, method: InstallMethod, server: ServerId, observation: &Observation, now: Timestamp) {
@@ -275,21 +214,10 @@ impl Reconciler {
             driver: self.drivers.get(&record.spec.run.game_id.method()).cloned(),
             supervision: self.supervision.clone(),
             lease: self.lease_of(&record.spec),
-            host_wants: self.mode() == Mode::Normal && self.beat_sent.is_some() && self.revision >= self.host_at,
+            host_wants: !record.is_said_here() && self.mode() == Mode::Normal && self.beat_sent.is_some() && self.revision >= self.host_at,
             asides: self.asides.clone(),
         };
         self.in_flight.insert(server, step.kind());
         self.running.insert(server, (self.steps.spawn(execute(job)), step));
     }
-}
-
-/// What was last said of it, and why nothing newer is.
-fn not_let_go(said: &ServerStatus, why: String, now: Timestamp) -> ServerStatus {
-    let mut status = said.clone();
-    let since = status.conditions.iter().find(|one| one.kind == NOT_LET_GO).map_or(now, |one| one.since);
-    status.conditions.retain(|one| one.kind != NOT_LET_GO);
-    let hint = Some("it is tried again; what still runs there has to end first".to_owned());
-    let message = format!("it has ended, and is not told to have: {why}");
-    status.conditions.push(Condition { kind: NOT_LET_GO.to_owned(), message, hint, since });
-    status
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use manman_common::link::{IndexEntry, spec_hash};
-use manman_common::{Revision, ServerId, ServerSpec};
+use manman_common::{DesiredState, Revision, ServerId, ServerSpec};
 use manman_worker_core::{Happening, Instance, LocalChange, Observation, Offer, Origin, Record, Tried, change_here, offer, retry};
 use serde_json::json;
 
@@ -120,13 +120,16 @@ impl Reconciler {
     }
 
     async fn create_here(&mut self, spec: ServerSpec) -> Result<Created, ReconcileError> {
-        let (server, offered_hash) = (spec.id, spec_hash(&spec));
+        let (server, desired, offered_hash) = (spec.id, spec.desired, spec_hash(&spec));
         if let Some(known) = self.records.get(&server) {
             return Ok(if known.offered_hash == offered_hash { Created::Same } else { Created::Conflict });
         }
         let record = Record { spec, origin: Origin::Here, offered_hash, changed_here: false, tried: Tried::default() };
         self.store.commit(Commit { records: vec![record.clone()], ..Commit::default() }).await?;
         self.records.insert(server, record);
+        if desired == DesiredState::Running {
+            self.take_up(server).await;
+        }
         let message = "was created at this machine, without the host";
         self.tell(server, vec![Happening::new("server.created_here", message, json!({}))], self.now());
         self.look_everywhere();
@@ -134,6 +137,10 @@ impl Reconciler {
     }
 
     async fn change_here(&mut self, server: ServerId, change: LocalChange) -> Result<bool, ReconcileError> {
+        if change == LocalChange::Start {
+            // First: what is stored to run and refused by its data would stay so.
+            self.take_up(server).await;
+        }
         let mut changed = false;
         self.change_record(server, |record| {
             changed = change_here(record, change);

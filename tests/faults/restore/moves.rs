@@ -1,6 +1,6 @@
 //! A server moved away from a worker that nobody reaches (row 19).
 
-use manman_e2e::faults::scenario;
+use manman_e2e::faults::{Seen, scenario};
 use manman_e2e::{Context, Result, ensure, eventually_within};
 use manman_shim::exit_code;
 use manman_shim::journal::{self, Event};
@@ -74,49 +74,75 @@ fn f19_a_server_is_taken_from_a_silent_worker_only_by_a_typed_fence() -> Result<
 fn f19_a_worker_that_forgot_its_stop_leaves_the_world_to_its_new_owner() -> Result<()> {
     let done = "a worker stops a world and falls silent; the world is moved; the worker's SQLite is put back to before the stop, and it \
                 boots without its host";
-    scenario(19, done, async |seen| {
-        let (mut stage, proxy) = old_and_new().await?;
-        let first = stage.alive("old").await?;
-        stage.alive("new").await?;
-        let world = stage.game("world", "old", "").await?;
-        let id = world["id"].as_str().context("an id")?.to_owned();
-        stage.kill_worker("old").await?;
-        let yesterday = Yesterday::keep(&stage.data_of("old"))?;
-        stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
-        stage.linked_after("old", &first["session_epoch"]).await?;
+    scenario(19, done, async |seen| forgets_its_stop(seen, StoppedBy::Host).await)
+}
+
+#[test]
+fn f19_a_worker_that_forgot_a_stop_at_its_machine_leaves_the_world_to_its_new_owner() -> Result<()> {
+    let done = "somebody at the machine starts a world that the host has stopped, and stops it again; the world is moved; the worker's \
+                SQLite is put back to between the two, and it boots without its host";
+    scenario(19, done, async |seen| forgets_its_stop(seen, StoppedBy::PersonThere).await)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StoppedBy {
+    Host,
+    /// Whose wishes have the generation of the host's last one.
+    PersonThere,
+}
+
+async fn forgets_its_stop(seen: &mut Seen, by: StoppedBy) -> Result<()> {
+    let (mut stage, proxy) = old_and_new().await?;
+    stage.alive("old").await?;
+    stage.alive("new").await?;
+    let world = stage.game("world", "old", "").await?;
+    let id = world["id"].as_str().context("an id")?.to_owned();
+    if by == StoppedBy::PersonThere {
         stage.ask("world", "stop").await?;
         stage.phase("world", "Stopped").await?;
+        stage.ask_there("old", &id, "start").await?;
+        stage.phase("world", "Ready").await?;
+    }
+    let first = stage.alive("old").await?;
+    stage.kill_worker("old").await?;
+    let yesterday = Yesterday::keep(&stage.data_of("old"))?;
+    stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
+    stage.linked_after("old", &first["session_epoch"]).await?;
+    match by {
+        StoppedBy::Host => stage.ask("world", "stop").await.map(drop)?,
+        StoppedBy::PersonThere => stage.ask_there("old", &id, "shutdown").await?,
+    }
+    stage.phase("world", "Stopped").await?;
 
-        // The word for it never reaches the worker, which has said that the world has stopped.
-        proxy.freeze();
-        stage.patch("world", &to_worker("new")).await?;
-        stage.ask("world", "start").await?;
-        let ready = |shown: &serde_json::Value| shown["phase"] == "Ready" && shown["worker_name"] == "new";
-        let shown = stage.until("world", "Ready on the new worker", ready).await?;
-        let pid = stage.pid("world")?;
-        stage.kill_worker("old").await?;
-        yesterday.put_back()?;
-        let place = stage.server_dir("old", &id).join("journal");
-        stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
-        eventually_within(SOON, "the old worker's start is refused", async || {
-            let journal = journal::read(&place).map_err(|error| error.to_string())?;
-            let refused = |line: &journal::Line| line.event == Event::Refused { code: exit_code::STOPPED };
-            if journal.lines.iter().any(refused) { Ok(()) } else { Err(format!("{:?}", journal.lines.last())) }
-        })
-        .await?;
-        stage.never("the old worker starts it", || Some("a shim".to_owned()).filter(|_| !stage.shims("old", Some(&id)).is_empty())).await?;
-        ensure!(stage.pids("world") == [pid], "{:?}", stage.pids("world"));
-        seen.saw("its database says that the world is to run, its data that it was stopped since: it started nothing");
-
-        proxy.thaw();
-        stage.quarantined("old").await?;
-        stage.home.manman(&["worker", "rebase", "old", "--yes", "old"]).await?.success()?;
-        stage.worker_until("old", "trusted again", |seen| seen["quarantine"].is_null()).await?;
-        stage.never("the old worker starts it", || Some("a shim".to_owned()).filter(|_| !stage.shims("old", Some(&id)).is_empty())).await?;
-        let after = stage.shown("world").await?;
-        ensure!(stage.pids("world") == [pid] && after["instance"] == shown["instance"], "{after:#}");
-        seen.saw("nor after a person had said that it may go on; the world ran on at its new place, untouched");
-        stage.alone()?;
-        Ok(())
+    // The word for it never reaches the worker, which has said that the world has stopped.
+    proxy.freeze();
+    stage.patch("world", &to_worker("new")).await?;
+    stage.ask("world", "start").await?;
+    let ready = |shown: &serde_json::Value| shown["phase"] == "Ready" && shown["worker_name"] == "new";
+    let shown = stage.until("world", "Ready on the new worker", ready).await?;
+    let pid = stage.pid("world")?;
+    stage.kill_worker("old").await?;
+    yesterday.put_back()?;
+    let place = stage.server_dir("old", &id).join("journal");
+    stage.start_worker("old", &["--host", &proxy.url()], &[]).await?;
+    eventually_within(SOON, "the old worker's start is refused", async || {
+        let journal = journal::read(&place).map_err(|error| error.to_string())?;
+        let refused = |line: &journal::Line| line.event == Event::Refused { code: exit_code::STOPPED };
+        if journal.lines.iter().any(refused) { Ok(()) } else { Err(format!("{:?}", journal.lines.last())) }
     })
+    .await?;
+    stage.never("the old worker starts it", || Some("a shim".to_owned()).filter(|_| !stage.shims("old", Some(&id)).is_empty())).await?;
+    ensure!(stage.pids("world") == [pid], "{:?}", stage.pids("world"));
+    seen.saw("its database says that the world is to run, its data that it was stopped since: it started nothing");
+
+    proxy.thaw();
+    stage.quarantined("old").await?;
+    stage.home.manman(&["worker", "rebase", "old", "--yes", "old"]).await?.success()?;
+    stage.worker_until("old", "trusted again", |seen| seen["quarantine"].is_null()).await?;
+    stage.never("the old worker starts it", || Some("a shim".to_owned()).filter(|_| !stage.shims("old", Some(&id)).is_empty())).await?;
+    let after = stage.shown("world").await?;
+    ensure!(stage.pids("world") == [pid] && after["instance"] == shown["instance"], "{after:#}");
+    seen.saw("nor after a person had said that it may go on; the world ran on at its new place, untouched");
+    stage.alone()?;
+    Ok(())
 }

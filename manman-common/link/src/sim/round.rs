@@ -110,7 +110,7 @@ impl World {
                 if spec.epoch < seen && bug != Some(Bug::TakesLowerEpochs) {
                     return refused(FailureKind::Final, format!("this world was moved away in epoch {seen}"));
                 }
-                let is_behind = spec.epoch == seen && spec.generation < stopped;
+                let is_behind = spec.epoch == seen && spec.generation <= stopped && stopped > Generation::default();
                 let host_wants = at.mode(bug) == Mode::Normal
                     && at.run.as_ref().and_then(|run| run.host_at).is_some_and(|host_at| at.db.have >= host_at);
                 if is_behind && !host_wants && bug != Some(Bug::ForgetsStops) {

@@ -10,14 +10,14 @@ use std::path::Path;
 use manman_common::{DesiredState, ServerSpec};
 use manman_shim::exit_code;
 use manman_shim::journal::{Event, JournalPlace, Writer};
-use manman_shim::lock::{self, Held, Refusal};
+use manman_shim::lock::{self, Held, Refusal, Stops};
 use manman_shim::record::Exit;
 
 use super::rundir::{JOURNAL, LOCK, data_lock};
 use super::{refusal, retry};
 use crate::driver::DriverError;
 
-/// Has every later start by an earlier wish refused by the data itself, whatever this worker's database
+/// Has every later start by this wish or an earlier one refused by the data itself, whatever this worker's database
 /// says by then. Blocks on the disk.
 pub(crate) fn let_go(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
     // What is stopped may not have been installed yet; what has gone leaves nothing new behind.
@@ -29,10 +29,9 @@ pub(crate) fn let_go(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverE
         .map_err(|refused| retry("could not note that a world is not to run here", std::io::Error::other(refused.reason)))
 }
 
-/// The host, which is there and trusted, wants this start: a stop by a later wish, which it then has
-/// forgotten, no longer counts. Blocks on the disk.
-pub(crate) fn take_up(server_dir: &Path, spec: &ServerSpec) -> Result<(), DriverError> {
-    match lock::take_up(&data_lock(server_dir.join(LOCK), spec)) {
+/// Somebody wants a start by this wish who knows of these stops: they no longer count. Blocks on the disk.
+pub(crate) fn take_up(server_dir: &Path, spec: &ServerSpec, stops: Stops) -> Result<(), DriverError> {
+    match lock::take_up(&data_lock(server_dir.join(LOCK), spec), stops) {
         // The start says why there can be none.
         Ok(()) | Err(Refusal { code: exit_code::LOCKED, .. }) => Ok(()),
         Err(refused) => Err(retry("could not note that a world is to run again", std::io::Error::other(refused.reason))),

@@ -6,8 +6,8 @@ use manman_worker_core::{Instance, InstanceRef, InstanceState, LocalChange};
 
 use super::rig::{Rig, next, server_id, spec};
 use crate::clock;
-use crate::driver::DriverErrorKind;
 use crate::driver::fake::Behaviour;
+use crate::driver::{DriverErrorKind, Stops};
 use crate::reconcile::signals::{Observed, Signal};
 use crate::reconcile::{Created, ReconcileError};
 
@@ -364,6 +364,22 @@ async fn data_is_told_once_in_each_run_that_its_world_is_not_to_run_here() {
     rig.kill_and_start_again().await;
     rig.until("it is told again", |rig| rig.machine.let_go(moved.id) == [released.generation; 2]).await;
     assert_eq!(rig.machine.let_go(purged.id), []);
+}
+
+#[tokio::test]
+async fn data_is_told_of_each_start_and_stop_at_the_machine() {
+    let mut rig = Rig::new(1).await;
+    let wish = spec(1);
+    rig.wish(wish.clone()).await;
+    rig.until_phase(wish.id, Phase::Ready).await;
+    for _ in 0..2 {
+        rig.handle.change_here(wish.id, LocalChange::Stop(StopMode::Graceful)).await.expect("stored");
+        rig.until_phase(wish.id, Phase::Stopped).await;
+        rig.handle.change_here(wish.id, LocalChange::Start).await.expect("stored");
+        rig.until_phase(wish.id, Phase::Ready).await;
+    }
+    assert_eq!(rig.machine.let_go(wish.id), [wish.generation; 2]);
+    assert_eq!(rig.machine.taken_up(wish.id), [(wish.generation, Stops::OfThisWish); 2]);
 }
 
 #[tokio::test]

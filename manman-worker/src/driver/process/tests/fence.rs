@@ -11,7 +11,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::game::{Rig, console, lives, signal, until};
 use crate::clock;
-use crate::driver::{Driver, DriverErrorKind, LEASE_ENDED, Lease};
+use crate::driver::{Driver, DriverErrorKind, LEASE_ENDED, Lease, Stops};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,7 +71,7 @@ async fn a_world_that_was_moved_away_is_not_started_and_not_written_to() {
 }
 
 #[tokio::test]
-async fn a_start_by_a_wish_before_the_stop_is_refused_until_the_host_wants_it() {
+async fn a_start_by_a_wish_that_was_stopped_since_is_refused_until_somebody_who_knows_wants_it() {
     let rig = Rig::new();
     let base = rig.spec();
     let wish = |generation, desired| ServerSpec { generation: Generation::new(generation), desired, ..base.clone() };
@@ -87,17 +87,28 @@ async fn a_start_by_a_wish_before_the_stop_is_refused_until_the_host_wants_it() 
     let start = async || rig.driver.start(&running, clock::new_instance_id()).await;
     let error = start().await.expect_err("it was stopped since");
     assert_eq!(error.kind, DriverErrorKind::Retry, "{error:?}");
-    assert!(error.what.starts_with("this world was stopped by a later wish: ") && error.what.contains("by generation 5"), "{error:?}");
-    rig.driver.take_up(&running).await.expect("it is noted");
+    assert!(error.what.starts_with("this world was stopped since: ") && error.what.contains("by generation 5"), "{error:?}");
+    rig.driver.take_up(&running, Stops::All).await.expect("it is noted");
     let instance = rig.start(&running).await;
-    rig.driver.take_up(&running).await.expect("what runs is no error");
+    rig.driver.take_up(&running, Stops::All).await.expect("what runs is no error");
     let held = rig.driver.let_go(&wish(5, DesiredState::Stopped)).await.expect_err("something runs");
     assert!(format!("{held:?}").contains("is locked"), "{held:?}");
     rig.stop(&instance, &[console("quit", 30)]).await;
     rig.driver.remove(&instance).await.expect("it goes");
     rig.driver.let_go(&wish(5, DesiredState::Stopped)).await.expect("it is noted");
-    let error = start().await.expect_err("it was stopped again");
-    assert!(error.what.starts_with("this world was stopped by a later wish"), "{error:?}");
+    let at_the_machine = Stops::OfThisWish;
+    rig.driver.take_up(&running, at_the_machine).await.expect("it is noted");
+    start().await.expect_err("of the stop by the host that person may not know");
+    // A person at the machine stops by the generation of the host's start.
+    for stop in [5, 3] {
+        rig.driver.take_up(&running, Stops::All).await.expect("it is noted");
+        rig.driver.let_go(&wish(stop, DesiredState::Stopped)).await.expect("it is noted");
+        let error = start().await.expect_err("it was stopped again");
+        assert!(error.what.contains(&format!("a stop by generation {stop}")), "{error:?}");
+    }
+    rig.driver.take_up(&running, at_the_machine).await.expect("it is noted");
+    let instance = rig.start(&running).await;
+    rig.stop(&instance, &[console("quit", 30)]).await;
 }
 
 #[tokio::test]
